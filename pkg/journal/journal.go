@@ -1,0 +1,50 @@
+// Package journal is what makes writes outlive the process.
+//
+// A store appends every entry that it accepts, in the order in which it made
+// them, and gets a [Ticket]. The ticket is durable when the journal says so;
+// many tickets become durable by one sync. The store's callers wait once for the
+// greatest ticket of a pipeline, never for each write.
+//
+// [Memory] is the journal of a node that keeps nothing. Every implementation
+// passes the suite in package journaltest.
+package journal
+
+import (
+	"context"
+	"errors"
+
+	"merklekv/pkg/kv"
+)
+
+// Ticket is a place in the order of appended records. The zero Ticket is durable
+// from the beginning: a caller that wrote nothing waits for nothing.
+type Ticket uint64
+
+// ErrClosed is returned by a journal that was closed.
+var ErrClosed = errors.New("journal is closed")
+
+// Journal takes entries in order and makes them durable in groups.
+//
+// All methods may be called by several goroutines at once.
+type Journal interface {
+	// Append adds an entry and returns its ticket. It copies what it keeps, does
+	// no I/O and does not block. Tickets never decrease.
+	Append(e *kv.Entry) Ticket
+
+	// Durable returns the greatest ticket that is durable. All smaller ones are.
+	Durable() Ticket
+
+	// Wait returns when t is durable. An error means that t is not known to be
+	// durable: ctx's own, ErrClosed, or that of a failed sync, after which no
+	// further ticket ever becomes durable.
+	Wait(ctx context.Context, t Ticket) error
+
+	// Load calls fn for every entry that is in the journal, in no particular
+	// order, and stops at the first error, which it returns. The entry is valid
+	// during the call only.
+	Load(fn func(*kv.Entry) error) error
+
+	// Close makes durable what was appended, releases everything and returns the
+	// last sync's error. Further calls do nothing and return nil.
+	Close() error
+}
