@@ -1,0 +1,207 @@
+package protocol
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// PeerHello opens a link in both directions.
+type PeerHello struct {
+	Version  uint64     `cbor:"1,keyasint"`
+	NodeID   string     `cbor:"2,keyasint"`
+	Instance uint64     `cbor:"3,keyasint"`
+	Prefix   string     `cbor:"4,keyasint"` // the cluster's topic prefix
+	Address  string     `cbor:"5,keyasint"` // host:port where this node can be dialled
+	Nonce    []byte     `cbor:"6,keyasint"` // PeerNonceLen random bytes
+	Started  int64      `cbor:"7,keyasint"` // Unix milliseconds
+	Params   PeerParams `cbor:"8,keyasint"`
+	Secret   bool       `cbor:"9,keyasint"` // whether this node has a cluster secret
+}
+
+// PeerNonceLen is the length of a hello's nonce, in bytes.
+const PeerNonceLen = 32
+
+// PeerParams are what replicas must have in common to be comparable.
+type PeerParams struct {
+	EpochMillis    uint64 `cbor:"1,keyasint"`
+	HashID         string `cbor:"2,keyasint,omitempty"` // empty: no hash is computed
+	TombstoneGrace uint64 `cbor:"3,keyasint"`           // seconds
+}
+
+// VectorItem says that the changes 1 to Seq of an instance were received, the
+// last of which is stamped HLC.
+type VectorItem struct {
+	_        struct{} `cbor:",toarray"`
+	Instance uint64
+	Seq      uint64
+	HLC      uint64
+}
+
+// VectorSpan says that the changes Low to High of an instance were received,
+// with something missing below Low.
+type VectorSpan struct {
+	_         struct{} `cbor:",toarray"`
+	Instance  uint64
+	Low, High uint64
+}
+
+// PeerPull asks for every change that the vector and the spans do not hold.
+type PeerPull struct {
+	Vector []VectorItem `cbor:"1,keyasint"`
+	Spans  []VectorSpan `cbor:"2,keyasint,omitempty"`
+	// Origins limits the answer to changes of these instances; empty: all.
+	Origins []uint64 `cbor:"3,keyasint,omitempty"`
+}
+
+// PeerDone ends the answer to a pull.
+type PeerDone struct {
+	// Vector is the sender's, taken before it sent the first entry.
+	Vector []VectorItem `cbor:"1,keyasint"`
+	// Full says that all that the sender holds was sent, without sequences.
+	Full    bool   `cbor:"2,keyasint"`
+	Entries uint64 `cbor:"3,keyasint"`
+}
+
+// Codes of a PeerError.
+const (
+	PeerCodeVersion   = "version"
+	PeerCodePrefix    = "prefix"
+	PeerCodeParams    = "parameters"
+	PeerCodeSecret    = "secret"
+	PeerCodeBusy      = "busy"
+	PeerCodeMalformed = "malformed"
+)
+
+// PeerError is a refusal, sent in an error frame.
+type PeerError struct {
+	Code    string `cbor:"1,keyasint"`
+	Message string `cbor:"2,keyasint"` // for a person
+}
+
+func (e *PeerError) Error() string { return fmt.Sprintf("peer refused (%s): %s", e.Code, e.Message) }
+
+// Refuse returns why a node with the hello own must not talk to one with other,
+// nil if it may.
+func (own *PeerHello) Refuse(other *PeerHello) *PeerError {
+	switch {
+	case other.Prefix != own.Prefix:
+		return &PeerError{PeerCodePrefix, fmt.Sprintf("topic_prefix is %q here and %q there: another cluster", own.Prefix, other.Prefix)}
+	case other.Params != own.Params:
+		return &PeerError{PeerCodeParams, fmt.Sprintf("parameters are %v here and %v there", own.Params, other.Params)}
+	case own.Secret && !other.Secret:
+		return &PeerError{PeerCodeSecret, "this node has a security.cluster_secret and the other has none"}
+	case !own.Secret && other.Secret:
+		return &PeerError{PeerCodeSecret, "this node has no security.cluster_secret and the other has one"}
+	}
+	return nil
+}
+
+// String names the parameters as the configuration does.
+func (p PeerParams) String() string {
+	return fmt.Sprintf("epoch %d ms, hash %q, tombstone_grace %d s", p.EpochMillis, p.HashID, p.TombstoneGrace)
+}
+
+// PeerMAC is the proof that its sender knows the secret: HMAC-SHA256 over the
+// role ("dialler" or "listener") and both hello payloads, which hold the nonces.
+func PeerMAC(secret []byte, role string, dialler, listener []byte) []byte {
+	m := hmac.New(sha256.New, secret)
+	for _, part := range [][]byte{[]byte("merklekv peer"), []byte(role), dialler, listener} {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(part)))
+		m.Write(n[:])
+		m.Write(part)
+	}
+	return m.Sum(nil)
+}
+
+// peerEnc and peerDec are immutable once made.
+var (
+	peerEnc = mustEnc()
+	peerDec = mustDec()
+)
+
+func mustEnc() cbor.EncMode {
+	m, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	return m
+}
+
+func mustDec() cbor.DecMode {
+	m, err := cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		MaxNestedLevels:  8,
+		MaxArrayElements: 1 << 17,
+		MaxMapPairs:      64,
+	}.DecMode()
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	return m
+}
+
+// EncodeCBOR returns the deterministic encoding (RFC 8949, section 4.2.1) of a
+// message, whose fields have integer keys.
+func EncodeCBOR(message any) []byte {
+	b, err := peerEnc.Marshal(message)
+	if err != nil {
+		panic(err) // messages are structs of this program's own
+	}
+	return b
+}
+
+// DecodeCBOR reads one message and nothing after it. Unknown fields are ignored;
+// indefinite lengths, tags, duplicate keys and deep nesting are errors, which
+// wrap ErrPeerMalformed.
+func DecodeCBOR(b []byte, message any) error {
+	if err := peerDec.Unmarshal(b, message); err != nil {
+		return fmt.Errorf("%w: %w", ErrPeerMalformed, err)
+	}
+	return nil
+}
+
+// DecodeVersion reads only the format version of a message, which is its field
+// 1 in every version that there will be.
+func DecodeVersion(b []byte) (uint64, error) {
+	var v struct {
+		Version uint64 `cbor:"1,keyasint"`
+	}
+	err := DecodeCBOR(b, &v)
+	return v.Version, err
+}
+
+// DecodeHello reads a hello and checks its own limits. A hello of another
+// version is a *PeerError.
+func DecodeHello(b []byte) (*PeerHello, error) {
+	version, err := DecodeVersion(b)
+	if err != nil {
+		return nil, err
+	}
+	if version != PeerVersion {
+		return nil, &PeerError{PeerCodeVersion, fmt.Sprintf("peer protocol version is %d here and %d there", PeerVersion, version)}
+	}
+	h := new(PeerHello)
+	if err := DecodeCBOR(b, h); err != nil {
+		return nil, err
+	}
+	if len(h.Nonce) != PeerNonceLen || h.Instance == 0 || len(h.NodeID) == 0 || len(h.NodeID) > 64 {
+		return nil, fmt.Errorf("%w: hello without nonce, instance or node_id", ErrPeerMalformed)
+	}
+	return h, nil
+}
+
+// decodePeerError returns the refusal in b, or that b is none.
+func decodePeerError(b []byte) error {
+	e := new(PeerError)
+	if err := DecodeCBOR(b, e); err != nil {
+		return err
+	}
+	return e
+}
