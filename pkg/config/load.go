@@ -1,0 +1,255 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+)
+
+// Sources are where a configuration comes from, beside the defaults.
+type Sources struct {
+	// File is the path of a TOML file; empty is none.
+	File string
+	// Environ are NAME=value pairs as os.Environ gives them.
+	Environ []string
+	// Flags were made by AddFlags; only those that were given count. Others in
+	// the set are left alone. May be nil.
+	Flags *pflag.FlagSet
+	// HostName names the node of the embedded default; empty asks the system.
+	HostName string
+	// Partial asks for nothing that is required. It is for commands that use
+	// only a part of the configuration.
+	Partial bool
+}
+
+// Layer is one of the layers that a configuration is made of.
+type Layer string
+
+// The layers, each over the one before it.
+const (
+	FromDefault Layer = "default"
+	FromFile    Layer = "file"
+	FromEnv     Layer = "env"
+	FromFlag    Layer = "flag"
+)
+
+// Origin says where a key's value comes from.
+type Origin struct {
+	Layer Layer
+	Where string // file, variable or flag; of a default, what it was derived from
+	Line  int    // in the file, from 1
+}
+
+// String returns the origin for people.
+func (o Origin) String() string {
+	switch {
+	case o.Layer == FromFile:
+		return fmt.Sprintf("%s:%d", o.Where, o.Line)
+	case o.Layer == FromDefault && o.Where == "", o.Layer == "":
+		return string(FromDefault)
+	case o.Layer == FromDefault:
+		return fmt.Sprintf("%s (%s)", FromDefault, o.Where)
+	default:
+		return fmt.Sprintf("%s %s", o.Layer, o.Where)
+	}
+}
+
+// Loaded is a configuration and the story of how it came about.
+type Loaded struct {
+	Config   Config
+	Origins  map[string]Origin // of every key
+	Notices  []string          // what its user should be told, each one line
+	Embedded bool              // nothing was said about a broker, so the node runs its own
+}
+
+// loader collects layers.
+type loader struct {
+	src      Sources
+	keys     map[string]Key
+	values   *koanf.Koanf
+	origins  map[string]Origin
+	problems []Problem
+	refused  map[string]bool // keys that were given a value that could not be taken
+}
+
+// Load makes a configuration of the defaults and the sources, each over the one
+// before. The error is an *Error with everything that is wrong.
+func Load(src Sources) (*Loaded, error) {
+	l := &loader{
+		src: src, keys: lookup(), values: koanf.New("."),
+		origins: make(map[string]Origin), refused: make(map[string]bool),
+	}
+	l.put(flatten(Default()))
+	l.readFile()
+	l.readEnviron()
+	l.readFlags()
+	loaded, err := l.finish()
+	if err != nil {
+		return nil, err
+	}
+	return loaded, nil
+}
+
+// put lays values, which have been checked for their types, over what is there.
+func (l *loader) put(values map[string]any) {
+	if err := l.values.Load(confmap.Provider(values, "."), nil); err != nil {
+		l.problems = append(l.problems, Problem{What: err.Error()})
+	}
+}
+
+// refuse notes a value that cannot be taken.
+func (l *loader) refuse(p Problem) {
+	l.problems = append(l.problems, p)
+	if p.Key != "" {
+		l.refused[p.Key] = true
+	}
+}
+
+// finish derives what was not said and checks the whole.
+func (l *loader) finish() (*Loaded, error) {
+	loaded := &Loaded{Origins: l.origins}
+	if err := decode(l.values, &loaded.Config); err != nil {
+		l.problems = append(l.problems, Problem{What: err.Error()})
+		return nil, asError(l.problems)
+	}
+	l.embed(loaded)
+	l.derive(loaded)
+	for _, p := range loaded.Config.problems(!l.src.Partial) {
+		if !l.refused[p.Key] {
+			l.problems = append(l.problems, l.located(p))
+		}
+	}
+	if err := asError(l.problems); err != nil {
+		return nil, err
+	}
+	loaded.Notices = notices(loaded)
+	return loaded, nil
+}
+
+// located says where the value came from that a problem is about.
+func (l *loader) located(p Problem) Problem {
+	origin := l.origins[p.Key]
+	p.Where, p.Line = origin.Where, origin.Line
+	if origin.Layer == FromDefault || origin.Layer == "" {
+		p.Where = l.src.File
+	}
+	return p
+}
+
+// decode fills a Config. The layers have made sure of names and types; this
+// makes sure that a key which the Config lacks does not pass in silence.
+func decode(values *koanf.Koanf, into *Config) error {
+	return values.UnmarshalWithConf("", into, koanf.UnmarshalConf{
+		DecoderConfig: &mapstructure.DecoderConfig{TagName: "koanf", ErrorUnused: true},
+	})
+}
+
+// given reports whether a layer above the defaults said something about a key
+// of one of the sections, acceptable or not.
+func (l *loader) given(sections ...string) bool {
+	for name, key := range l.keys {
+		said := l.refused[name] || l.origins[name].Layer != ""
+		if said && slices.Contains(sections, key.Section()) {
+			return true
+		}
+	}
+	return false
+}
+
+// adminPortOffset lies between the client port and the admin port that is
+// derived from it.
+const adminPortOffset = 2000
+
+// embed makes a node that was told nothing about a broker run its own.
+func (l *loader) embed(loaded *Loaded) {
+	if l.src.Partial || l.src.File != "" || l.given("mqtt", "broker") {
+		return
+	}
+	c := &loaded.Config
+	loaded.Embedded = true
+	c.Broker.Enabled = true
+	l.origins["broker.enabled"] = Origin{Layer: FromDefault, Where: "no broker given"}
+	if c.NodeID != "" || l.refused["node_id"] {
+		return
+	}
+	c.NodeID = l.hostName()
+	l.origins["node_id"] = Origin{Layer: FromDefault, Where: "host name"}
+}
+
+// hostName returns the host's name in the characters of a node name.
+func (l *loader) hostName() string {
+	name := l.src.HostName
+	if name == "" {
+		name, _ = os.Hostname() // a host without a name gets the one below
+	}
+	name = strings.Map(func(r rune) rune {
+		if isNameChar(r) {
+			return r
+		}
+		return '-'
+	}, name)
+	if name == "" {
+		return "merklekv"
+	}
+	return name[:min(len(name), maxNodeID)]
+}
+
+// derive sets what follows from other keys and was not said.
+func (l *loader) derive(loaded *Loaded) {
+	c := &loaded.Config
+	from := func(key, why string, set func()) {
+		if l.origins[key].Layer == "" && !l.refused[key] {
+			set()
+			l.origins[key] = Origin{Layer: FromDefault, Where: why}
+		}
+	}
+	from("admin.bind_port", "network.bind_port + 2000", func() {
+		c.Admin.BindPort = c.Network.BindPort + adminPortOffset
+	})
+	if c.NodeID != "" {
+		from("mqtt.client_id", "node_id", func() { c.MQTT.ClientID = c.NodeID })
+	}
+	if c.Broker.Enabled && len(c.MQTT.BrokerAddresses) == 0 {
+		from("mqtt.broker_address", "the in-process broker", func() {
+			c.MQTT.BrokerAddress = "tcp://" + Reach(c.Broker.BindAddress, c.Broker.BindPort)
+		})
+	}
+	for name := range l.keys {
+		if l.origins[name].Layer == "" {
+			l.origins[name] = Origin{Layer: FromDefault}
+		}
+	}
+}
+
+// notices are what the user of a valid configuration should know.
+func notices(loaded *Loaded) []string {
+	var all, later []string
+	for _, key := range Keys() {
+		if key.Status == Later && loaded.Origins[key.Name].Layer != FromDefault {
+			later = append(later, key.Name)
+		}
+	}
+	if len(later) > 0 {
+		all = append(all, "set, but without effect in this version: "+strings.Join(later, ", "))
+	}
+	if n := len(loaded.Config.Security.ClusterSecret); n > 0 && n < goodSecret {
+		all = append(all, fmt.Sprintf("security.cluster_secret is short: use at least %d random characters", goodSecret))
+	}
+	return all
+}
+
+// goodSecret is the length, in bytes, below which a secret can be guessed.
+const goodSecret = 16
+
+// IsConfigError reports whether the user has to change the configuration.
+func IsConfigError(err error) bool {
+	var e *Error
+	return errors.As(err, &e)
+}
