@@ -1,0 +1,132 @@
+# Everything one does with this project; `make` lists it. Needs Go 1.26 or Docker, most targets both.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# Of the commit, not of the build: the same source gives the same binary.
+CREATED  ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(REVISION) -X main.date=$(CREATED)
+
+MKV_IMAGE        ?= merklekv/node:local
+MKV_BROKER_IMAGE ?= merklekv/broker:local
+export MKV_IMAGE MKV_BROKER_IMAGE
+
+GO_IMAGE  ?= golang:1.26
+FUZZTIME  ?= 10s
+COMPOSE   := deploy/compose.sh
+STAMP     := --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED)
+# A module proxy of one's own goes into the compiling stage; the public one needs nothing.
+PROXY     := $(if $(GOPROXY),--build-arg GOPROXY=$(GOPROXY)) $(if $(GOSUMDB),--build-arg GOSUMDB=$(GOSUMDB))
+# Everything but the tests that start containers: those compile a whole Compose, with -race for minutes.
+UNIT_PACKAGES = $$(go list ./... | grep -v '/test/cluster$$')
+
+# The engine builds with BuildKit only through buildx; without it, say so instead of failing.
+ifeq ($(shell docker buildx version >/dev/null 2>&1 && echo yes),)
+export DOCKER_BUILDKIT := 0
+export COMPOSE_DOCKER_CLI_BUILD := 0
+endif
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## --- the cluster
+
+.PHONY: up
+up: image ## build the images, start three nodes and the broker, wait until all are healthy
+	$(COMPOSE) up -d --no-build
+	deploy/wait-healthy.sh 60
+	@deploy/listen.sh
+
+.PHONY: down
+down: ## stop and remove the containers, keep the data
+	$(COMPOSE) down
+
+.PHONY: reset
+reset: ## the same, and delete the data (asks first; ASK=no does not)
+	@if [ "$(ASK)" != no ]; then \
+		printf 'Delete the data of all three nodes? [y/N] '; read -r answer; \
+		[ "$$answer" = y ] || { echo 'Nothing was changed.'; exit 1; }; \
+	fi
+	$(COMPOSE) down --volumes --remove-orphans
+
+.PHONY: logs
+logs: ## follow the logs of all containers
+	$(COMPOSE) logs -f --tail=100
+
+## --- building
+
+.PHONY: build
+build: ## the binary for this machine: bin/merklekv
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/merklekv ./cmd/merklekv
+
+.PHONY: image
+image: ## both images: compiled here when Go is installed, else in a golang image
+	@if command -v go >/dev/null 2>&1; then $(MAKE) --no-print-directory image-local; \
+	else $(MAKE) --no-print-directory image-compiled; fi
+
+.PHONY: image-local
+image-local:
+	deploy/rootfs.sh '$(LDFLAGS)'
+	docker build -q $(STAMP) --target node-local -t $(MKV_IMAGE) .
+	docker build -q $(STAMP) --target broker-local -t $(MKV_BROKER_IMAGE) .
+
+.PHONY: image-compiled
+image-compiled:
+	docker build $(STAMP) $(PROXY) --build-arg GO_IMAGE=$(GO_IMAGE) -t $(MKV_IMAGE) .
+	docker build -q $(STAMP) $(PROXY) --build-arg GO_IMAGE=$(GO_IMAGE) --target broker -t $(MKV_BROKER_IMAGE) .
+
+.PHONY: image-golang
+image-golang: ## the compiling path of the Dockerfile, with the local toolchain where no registry answers
+	image=$$(deploy/go-image.sh $(GO_IMAGE)) && \
+	$(MAKE) --no-print-directory image-compiled GO_IMAGE=$$image \
+		MKV_IMAGE=merklekv/node:golang MKV_BROKER_IMAGE=merklekv/broker:golang && \
+	docker run --rm --network none merklekv/node:golang version
+
+.PHONY: cross
+cross: ## compile for every architecture that images are meant for
+	@for arch in amd64 arm64; do \
+		echo "linux/$$arch"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' \
+			-o bin/merklekv-linux-$$arch ./cmd/merklekv || exit 1; \
+	done
+
+## --- checking
+
+.PHONY: test
+test: lint unit cross image image-golang cluster ## everything, the real cluster included
+
+.PHONY: unit
+unit: ## all tests but the real cluster, with the race detector
+	go test -race -timeout 10m $(UNIT_PACKAGES)
+
+.PHONY: race
+race: unit ## the same as unit
+
+.PHONY: cluster
+cluster: export TESTCONTAINERS_RYUK_DISABLED := true
+cluster: export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
+cluster: export MKV_TEST_IMAGES := required
+cluster: ## the tests on a real cluster, with the images that `make image` has built
+	go test -count=1 -timeout 12m ./test/cluster/...
+
+.PHONY: bench
+bench: ## measure, against Redis where it is installed
+	go run ./test/bench $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	deploy/fuzz.sh $(FUZZTIME)
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, shell syntax
+	@unformatted=$$(gofmt -l cmd pkg test); \
+	[ -z "$$unformatted" ] || { echo "gofmt has to touch (run make fmt):"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	@for script in deploy/*.sh; do sh -n $$script || exit 1; done; bash -n .ci/run
+
+.PHONY: fmt
+fmt: ## format all Go code
+	gofmt -w cmd pkg test
