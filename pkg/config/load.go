@@ -67,6 +67,8 @@ type Loaded struct {
 	Origins  map[string]Origin // of every key
 	Notices  []string          // what its user should be told, each one line
 	Embedded bool              // nothing was said about a broker, so the node runs its own
+
+	files state // as they were before they were read
 }
 
 // loader collects layers.
@@ -86,6 +88,7 @@ func Load(src Sources) (*Loaded, error) {
 		src: src, keys: lookup(), values: koanf.New("."),
 		origins: make(map[string]Origin), refused: make(map[string]bool),
 	}
+	files := src.stat()
 	l.put(flatten(Default()))
 	l.readFile()
 	l.readEnviron()
@@ -94,6 +97,7 @@ func Load(src Sources) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	loaded.files = files
 	return loaded, nil
 }
 
