@@ -1,0 +1,319 @@
+package server
+
+import (
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"merklekv/pkg/journal"
+	"merklekv/pkg/protocol"
+)
+
+const (
+	// lingerTime and lingerBytes bound how long a connection that is refused
+	// is read from, so that its client gets the reason instead of a reset.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 8 << 20
+	// reserveTime is how long a connection in the reserve may take to say PEER.
+	reserveTime = time.Second
+)
+
+// phase is what a connection is doing.
+type phase uint8
+
+const (
+	phaseIdle      phase = iota // between requests
+	phaseReserved               // has yet to say PEER
+	phaseReceiving              // in a request
+	phaseExecuting
+	phaseWaiting // for a write to be durable
+	phaseWriting
+	phasePeer
+	phaseClosing
+
+	phaseBits = 3
+)
+
+func (p phase) String() string {
+	return [...]string{"idle", "reserved", "receiving", "executing", "waiting", "writing", "peer", "closing"}[p]
+}
+
+// moment is a phase and when it began, in one word: the server's time in
+// nanoseconds (69 years of them), then the phase.
+type moment uint64
+
+func momentOf(p phase, since time.Duration) moment {
+	return moment(since)<<phaseBits | moment(p)
+}
+
+func (m moment) phase() phase         { return phase(m & (1<<phaseBits - 1)) }
+func (m moment) since() time.Duration { return time.Duration(m >> phaseBits) }
+
+// conn drives one session with a goroutine of its own: read, advance, wait for
+// the ticket, write.
+type conn struct {
+	server  *Server
+	net     net.Conn
+	id      uint64
+	started time.Duration
+	session *session
+	isLarge bool // whether it holds one of the server's large slots
+
+	// What others see of the connection; only its goroutine writes.
+	moment   atomic.Uint64
+	bytesIn  atomic.Uint64
+	bytesOut atomic.Uint64
+	last     atomic.Uint32 // protocol.ID
+
+	killed   chan struct{} // closed by kill
+	killOnce sync.Once
+}
+
+func newConn(s *Server, nc net.Conn, id uint64, reserved bool) *conn {
+	c := &conn{
+		server:  s,
+		net:     nc,
+		id:      id,
+		started: s.now(),
+		session: newSession(&s.env, s.opts.MaxRequestBytes),
+		killed:  make(chan struct{}),
+	}
+	c.session.reserved = reserved
+	c.mark(phaseIdle, c.started)
+	if reserved {
+		c.mark(phaseReserved, c.started)
+	}
+	return c
+}
+
+func (c *conn) mark(p phase, at time.Duration) { c.moment.Store(uint64(momentOf(p, at))) }
+
+// overdue reports whether the connection has been in its phase for too long.
+func (c *conn) overdue(now time.Duration, limits *Limits) bool {
+	m := moment(c.moment.Load())
+	spent := now - m.since()
+	switch m.phase() {
+	case phaseReceiving, phaseWriting:
+		return spent >= limits.ConnectionTimeout
+	case phaseReserved:
+		return spent >= reserveTime
+	case phaseIdle:
+		return limits.IdleTimeout > 0 && spent >= limits.IdleTimeout
+	}
+	return false
+}
+
+// interrupt makes the connection end when what it has read is answered; a
+// peer's ends now.
+func (c *conn) interrupt() {
+	c.net.SetReadDeadline(time.Unix(1, 0))
+	if moment(c.moment.Load()).phase() == phasePeer {
+		c.kill()
+	}
+}
+
+// kill ends the connection whatever it is doing.
+func (c *conn) kill() {
+	c.killOnce.Do(func() {
+		close(c.killed)
+		c.net.Close()
+	})
+}
+
+// serve runs the connection until it ends.
+func (c *conn) serve() {
+	end := c.converse()
+	if end == upgrade {
+		c.becomePeer()
+	}
+	if end == closeConn && c.session.lingers {
+		c.mark(phaseClosing, c.server.now())
+		c.net.SetReadDeadline(time.Now().Add(lingerTime))
+		linger(c.net)
+	}
+	c.releaseLarge()
+	c.server.forget(c, end == upgrade)
+	c.kill()
+	if c.session.stops {
+		c.server.opts.Shutdown()
+	}
+}
+
+// converse serves requests until the connection ends, and returns why: the
+// session's closeConn or upgrade, or needInput if the client or the network
+// ended it.
+func (c *conn) converse() status {
+	for {
+		buf := c.space()
+		if buf == nil {
+			return needInput
+		}
+		n, err := c.net.Read(buf)
+		if n > 0 {
+			c.bytesIn.Store(c.bytesIn.Load() + uint64(n))
+			c.server.metrics.bytesIn.Add(uint64(n))
+			c.session.fill(n)
+			end, ok := c.answer()
+			if !ok || end != needInput {
+				return end
+			}
+		}
+		if err != nil {
+			return needInput // all that came is answered
+		}
+	}
+}
+
+// space returns where to read to, nil if the connection was killed meanwhile. A
+// request that outgrows the usual buffer waits for one of the server's large
+// slots, so that many long requests at once take bounded memory.
+func (c *conn) space() []byte {
+	buf := c.session.space()
+	if c.isLarge && !c.session.isLarge() {
+		c.releaseLarge()
+	}
+	if len(buf) > 0 {
+		return buf
+	}
+	if !c.isLarge {
+		select {
+		case c.server.large <- struct{}{}:
+			c.isLarge = true
+		case <-c.killed:
+			return nil
+		case <-c.server.peerCtx.Done():
+			return nil
+		}
+	}
+	c.session.grow()
+	return c.session.space()
+}
+
+func (c *conn) releaseLarge() {
+	if c.isLarge {
+		c.isLarge = false
+		<-c.server.large
+	}
+}
+
+// answer executes what was read and writes the replies. It returns the
+// session's status, and false if the client cannot be answered.
+func (c *conn) answer() (status, bool) {
+	before := moment(c.moment.Load())
+	start := c.server.now()
+	c.mark(phaseExecuting, start)
+	want := c.session.advance()
+	for at := start; ; at = c.server.now() {
+		if !c.flush(at) {
+			return needInput, false
+		}
+		if want != flushOutput {
+			break
+		}
+		want = c.session.advance()
+	}
+	end := c.server.now()
+	requests := c.account(end - start)
+	if want == needInput {
+		c.await(before, requests, end)
+	}
+	return want, true
+}
+
+// await marks what the connection waits for: its next request, or the rest of
+// one, which is due from when its beginning came.
+func (c *conn) await(before moment, requests uint64, now time.Duration) {
+	switch {
+	case requests == 0 && before.phase() != phaseIdle:
+		c.moment.Store(uint64(before))
+	case c.session.begun():
+		c.mark(phaseReceiving, now)
+	default:
+		c.mark(phaseIdle, now)
+	}
+}
+
+// flush waits until what the output acknowledges is durable and writes it.
+func (c *conn) flush(at time.Duration) bool {
+	if t := c.session.takeTicket(); t != 0 {
+		if !c.wait(t, at) {
+			return false
+		}
+		at = c.server.now()
+	}
+	out := c.session.out
+	if len(out) == 0 {
+		return true
+	}
+	c.mark(phaseWriting, at)
+	n, err := c.net.Write(out)
+	c.bytesOut.Store(c.bytesOut.Load() + uint64(n))
+	c.server.metrics.bytesOut.Add(uint64(n))
+	c.session.flushed()
+	return err == nil
+}
+
+// wait returns whether the ticket became durable. If not, nobody may be told
+// that it did: the replies are dropped with the connection.
+func (c *conn) wait(t journal.Ticket, at time.Duration) bool {
+	c.mark(phaseWaiting, at)
+	if err := c.server.opts.Store.Wait(c.server.writeCtx, t); err != nil {
+		c.server.opts.Logger.Error("writes are not durable; closing their connection", "error", err)
+		return false
+	}
+	return true
+}
+
+// account moves what the session counted to the metrics and returns the number
+// of requests.
+func (c *conn) account(spent time.Duration) uint64 {
+	t := &c.session.tally
+	n := t.total
+	if n > 0 {
+		c.last.Store(uint32(t.last))
+		c.server.metrics.latency.observe(spent, n)
+		t.moveTo(c.server.metrics)
+	}
+	return n
+}
+
+// becomePeer hands the connection to the peer protocol.
+func (c *conn) becomePeer() {
+	c.releaseLarge()
+	c.server.becamePeer()
+	c.mark(phasePeer, c.server.now())
+	rest := c.session.rest()
+	c.session.in, c.session.out = nil, nil
+	c.server.opts.Peer(c.server.peerCtx, c.net, rest)
+}
+
+// appendLine appends the connection's line of CLIENT LIST.
+func (c *conn) appendLine(dst []byte, now time.Duration) []byte {
+	m := moment(c.moment.Load())
+	idle := max(0, now-m.since())
+	dst = strconv.AppendUint(append(dst, "id="...), c.id, 10)
+	dst = append(append(dst, " addr="...), c.net.RemoteAddr().String()...)
+	dst = appendSeconds(append(dst, " age="...), now-c.started)
+	dst = appendSeconds(append(dst, " idle="...), idle)
+	dst = strconv.AppendUint(append(dst, " in="...), c.bytesIn.Load(), 10)
+	dst = strconv.AppendUint(append(dst, " out="...), c.bytesOut.Load(), 10)
+	dst = append(append(dst, " cmd="...), protocol.ID(c.last.Load()).String()...)
+	return append(append(dst, " state="...), m.phase().String()...)
+}
+
+func appendSeconds(dst []byte, d time.Duration) []byte {
+	return strconv.AppendInt(dst, int64(d/time.Second), 10)
+}
+
+// linger says that nothing more will be written and reads on for a moment:
+// closing a connection with unread input makes the system send a reset, which
+// may overtake the last reply. The caller has set a deadline.
+func linger(nc net.Conn) {
+	if half, ok := nc.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+		io.CopyN(io.Discard, nc, lingerBytes)
+	}
+}
