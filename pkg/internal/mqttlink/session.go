@@ -289,7 +289,7 @@ func (s *session) dial(ctx context.Context, role string, clean bool, will *Messa
 	if err := token.Error(); err != nil {
 		if conn != nil {
 			_ = conn.Close() // err says what was wrong
-			return nil, s.refusal(token.ReturnCode(), errors.Join(s.reason(), err))
+			return nil, s.refusal(token.ReturnCode(), err)
 		}
 		return nil, fmt.Errorf("dial %s: %w", s.link.broker.addr, dialErr)
 	}
