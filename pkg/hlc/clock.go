@@ -29,20 +29,38 @@ func (c *Clock) Now() Timestamp {
 	return c.last
 }
 
+// Read returns the present without issuing it: the physical clock, or what was
+// issued or observed if that is later. It never goes back.
+func (c *Clock) Read() Timestamp { return max(At(c.physical()), c.Last()) }
+
+// Issue is Now for a write. When the next Timestamp would lie further ahead of
+// the physical clock than the drift limit allows, it issues none and returns by
+// how many milliseconds: peers would only defer what carries it.
+func (c *Clock) Issue() (t Timestamp, ahead int64) {
+	millis := c.physical()
+	now := At(millis)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := max(now, c.last+1)
+	if ahead = next.Millis() - millis; ahead > c.maxDrift {
+		return 0, ahead
+	}
+	c.last = next
+	return next, 0
+}
+
 // Observe takes note of a Timestamp that came from elsewhere, so that whatever
 // is issued afterwards is greater. It reports false, and changes nothing, when
 // t lies further ahead of the physical clock than the drift limit allows; due
 // is then the Unix millisecond at which t will be acceptable.
 func (c *Clock) Observe(t Timestamp) (due int64, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t <= c.last {
+	if t <= c.Last() {
 		return 0, true
 	}
 	if earliest := t.Millis() - c.maxDrift; earliest > c.physical() {
 		return earliest, false
 	}
-	c.last = t
+	c.Raise(t)
 	return 0, true
 }
 
@@ -62,11 +80,14 @@ func (c *Clock) Last() Timestamp {
 	return c.last
 }
 
-// Ahead returns by how many milliseconds the clock has run past the drift
-// limit, 0 when it is within it. A node whose own stamps are that far in the
-// future must not issue more of them.
+// Ahead returns by how many milliseconds the clock is ahead of the physical
+// one, once that is more than the drift limit; else 0.
 func (c *Clock) Ahead() int64 {
+	millis := c.physical()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return max(0, c.last.Millis()-c.maxDrift-c.physical())
+	if ahead := c.last.Millis() - millis; ahead > c.maxDrift {
+		return ahead
+	}
+	return 0
 }

@@ -3,6 +3,7 @@ package hlc
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,10 +20,14 @@ const SampleAge = 10 * time.Second
 type MedianClock struct {
 	wall func() time.Time // with a monotonic reading
 
+	// What Millis needs, which every write calls: it takes the lock only when a
+	// sample has become too old.
+	offset  atomic.Int64 // milliseconds to add to the own wall clock
+	expires atomic.Int64 // when offset must be computed anew, since start; 0: never
+	start   time.Time
+
 	mu      sync.Mutex
 	samples map[string]sample // by peer
-	offset  int64             // milliseconds to add to the own wall clock
-	expires time.Time         // when offset must be computed anew; zero: never
 }
 
 type sample struct {
@@ -32,7 +37,7 @@ type sample struct {
 
 // NewMedianClock returns a clock over the own wall clock, usually time.Now.
 func NewMedianClock(wall func() time.Time) *MedianClock {
-	return &MedianClock{wall: wall, samples: make(map[string]sample)}
+	return &MedianClock{wall: wall, start: wall(), samples: make(map[string]sample)}
 }
 
 // Report records that a peer's clock just read millis (Unix milliseconds).
@@ -47,30 +52,30 @@ func (m *MedianClock) Report(peer string, millis int64) {
 // Millis returns the median reading in Unix milliseconds.
 func (m *MedianClock) Millis() int64 {
 	now := m.wall()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.expires.IsZero() && now.After(m.expires) {
+	if end := m.expires.Load(); end != 0 && int64(now.Sub(m.start)) > end {
+		m.mu.Lock()
 		m.recomputeLocked(now)
+		m.mu.Unlock()
 	}
-	return now.UnixMilli() + m.offset
+	return now.UnixMilli() + m.offset.Load()
 }
 
 // recomputeLocked drops samples that are too old and finds the median offset.
 // The own clock is the offset 0.
 func (m *MedianClock) recomputeLocked(now time.Time) {
 	offsets := []int64{0}
-	m.expires = time.Time{}
+	var expires time.Duration
 	for peer, s := range m.samples {
-		end := s.at.Add(SampleAge)
-		if now.After(end) {
+		if now.Sub(s.at) > SampleAge {
 			delete(m.samples, peer)
 			continue
 		}
 		offsets = append(offsets, s.offset)
-		if m.expires.IsZero() || end.Before(m.expires) {
-			m.expires = end
+		if end := s.at.Sub(m.start) + SampleAge; expires == 0 || end < expires {
+			expires = end
 		}
 	}
 	slices.Sort(offsets)
-	m.offset = offsets[(len(offsets)-1)/2]
+	m.offset.Store(offsets[(len(offsets)-1)/2])
+	m.expires.Store(int64(expires))
 }

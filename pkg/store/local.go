@@ -1,0 +1,310 @@
+package store
+
+import (
+	"context"
+
+	"merklekv/pkg/journal"
+	"merklekv/pkg/kv"
+)
+
+// checkWrite returns why a client may not write key now, nil if it may.
+func (s *Store) checkWrite(key []byte) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if why := s.readOnly.Load(); why != nil {
+		return &kv.ReadOnlyError{Why: *why}
+	}
+	return nil
+}
+
+// CheckKey returns kv.ErrInvalidKey or kv.ErrKeyTooLong for what no client may
+// use as a key.
+func CheckKey(key []byte) error {
+	switch {
+	case len(key) == 0:
+		return kv.ErrInvalidKey
+	case len(key) > kv.MaxKeyLen:
+		return kv.ErrKeyTooLong
+	}
+	return nil
+}
+
+// Set stores a value under a key. The ticket is durable when Wait says so.
+//
+// Like all writes it fails with kv.ErrInvalidKey, kv.ErrKeyTooLong,
+// kv.ErrValueTooLong, kv.ErrStorageFull or a *kv.ReadOnlyError, and has then
+// changed nothing.
+func (s *Store) Set(key, value []byte) (journal.Ticket, error) {
+	if err := s.checkWrite(key); err != nil {
+		return 0, err
+	}
+	if len(value) > kv.MaxValueLen {
+		return 0, kv.ErrValueTooLong
+	}
+	sh, hash := s.locate(key)
+	sh.mu.Lock()
+	ticket, err := s.setLocked(sh, hash, &kv.Entry{Key: key, Value: value})
+	sh.mu.Unlock()
+	if err == nil {
+		s.announce()
+	}
+	return ticket, err
+}
+
+func (s *Store) setLocked(sh *shard, hash uint32, e *kv.Entry) (journal.Ticket, error) {
+	p, r, err := s.prepare(sh, hash, e)
+	if err != nil {
+		return 0, err
+	}
+	ticket, _, err := s.commit(sh, hash, p, r, 0)
+	return ticket, err
+}
+
+// prepare finds the place of e and writes its record, all but the version. It
+// checks the memory limit, so it is for client writes.
+func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, ref, error) {
+	if err := s.reserve(sh, 1); err != nil {
+		return place{}, 0, err
+	}
+	p := s.lookup(sh, hash, e.Key, e.Facet)
+	size := entrySize(e)
+	if !e.IsTombstone() && s.overLimit(int64(slotSize(size)-s.slotSizeOf(p.old))) {
+		return place{}, 0, kv.ErrStorageFull
+	}
+	r, err := s.arena.alloc(size)
+	if err != nil {
+		return place{}, 0, kv.ErrStorageFull
+	}
+	record(s.arena.at(r)).fill(e)
+	return p, r, nil
+}
+
+// commit stamps, logs and links a prepared record. When its version would not
+// lie before the instant before (0: any may), it drops the record and reports
+// false.
+func (s *Store) commit(sh *shard, hash uint32, p place, r ref, before int64) (journal.Ticket, bool, error) {
+	ticket, ok, err := s.log.issue(r, p.old, before)
+	if err != nil || !ok {
+		s.arena.free(r, record(s.arena.at(r)).size())
+		return 0, false, err
+	}
+	s.link(sh, hash, p, r)
+	return ticket, true, nil
+}
+
+// reserve makes room for n more keys in a shard and accounts for it.
+func (s *Store) reserve(sh *shard, n int) error {
+	before := sh.table.bytes()
+	err := sh.table.reserve(n)
+	if grown := sh.table.bytes() - before; grown != 0 {
+		s.used.Add(grown)
+	}
+	if err != nil {
+		return kv.ErrStorageFull
+	}
+	return nil
+}
+
+func (s *Store) slotSizeOf(r ref) int {
+	if r == 0 {
+		return 0
+	}
+	return slotSize(record(s.arena.at(r)).size())
+}
+
+// overLimit reports whether growing by so many bytes would break the limit.
+func (s *Store) overLimit(growth int64) bool {
+	limit := s.limit.Load()
+	return limit > 0 && growth > 0 && s.MemoryUsed()+growth > limit
+}
+
+// Delete removes a key and reports whether it was there. A key that is absent
+// here is left alone: nothing is written.
+func (s *Store) Delete(key []byte) (existed bool, t journal.Ticket, err error) {
+	if err := s.checkWrite(key); err != nil {
+		return false, 0, err
+	}
+	sh, hash := s.locate(key)
+	sh.mu.Lock()
+	existed, t, err = s.replaceLocked(sh, hash, key, func(kv.Visible) (kv.Entry, error) {
+		return kv.Entry{Key: key, Flags: kv.Tombstone}, nil
+	}, mustExist)
+	sh.mu.Unlock()
+	if existed && err == nil {
+		s.announce()
+	}
+	return existed, t, err
+}
+
+// absence says what a read-modify-write does with a key that is not there.
+type absence bool
+
+const (
+	mustExist   absence = false
+	mayBeAbsent absence = true
+)
+
+// replaceLocked writes what next makes of a key's present state, and reports
+// whether the key was there. What is seen holds at the milliseconds of the
+// version that is written: if an expiry falls between looking and stamping, it
+// looks again.
+func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, next func(kv.Visible) (kv.Entry, error), absent absence) (existed bool, t journal.Ticket, err error) {
+	if err := s.reserve(sh, 1); err != nil {
+		return false, 0, err
+	}
+	for {
+		_, head := sh.table.find(s.arena, hash, key)
+		seen := s.view(sh, head, s.stampMillis)
+		if !seen.OK && absent == mustExist {
+			return false, 0, nil
+		}
+		e, err := next(seen)
+		if err != nil {
+			return seen.OK, 0, err
+		}
+		p, r, err := s.prepare(sh, hash, &e)
+		if err != nil {
+			return seen.OK, 0, err
+		}
+		t, ok, err := s.commit(sh, hash, p, r, seen.ExpiresAt)
+		if ok || err != nil {
+			return seen.OK, t, err
+		}
+	}
+}
+
+// stampMillis is the present by the clock that stamps writes.
+func (s *Store) stampMillis() int64 { return s.clock.Now().Millis() }
+
+// Append adds suffix to the end of a key's value, which is empty if the key is
+// absent. The whole new value is appended to dst. An expiry stays.
+func (s *Store) Append(dst, key, suffix []byte) (value []byte, t journal.Ticket, err error) {
+	return s.extend(dst, key, nil, suffix)
+}
+
+// Prepend is Append at the value's beginning.
+func (s *Store) Prepend(dst, key, prefix []byte) (value []byte, t journal.Ticket, err error) {
+	return s.extend(dst, key, prefix, nil)
+}
+
+func (s *Store) extend(dst, key, before, after []byte) ([]byte, journal.Ticket, error) {
+	if err := s.checkWrite(key); err != nil {
+		return dst, 0, err
+	}
+	sh, hash := s.locate(key)
+	start := len(dst)
+	sh.mu.Lock()
+	_, t, err := s.replaceLocked(sh, hash, key, func(seen kv.Visible) (kv.Entry, error) {
+		if len(before)+len(seen.Value)+len(after) > kv.MaxValueLen {
+			return kv.Entry{}, kv.ErrValueTooLong
+		}
+		dst = append(append(append(dst[:start], before...), seen.Value...), after...)
+		e := kv.Entry{Key: key, Value: dst[start:]}
+		if seen.ExpiresAt != 0 {
+			e.Flags, e.ExpiresAt = kv.HasExpiry, seen.ExpiresAt
+		}
+		return e, nil
+	}, mayBeAbsent)
+	sh.mu.Unlock()
+	if err != nil {
+		return dst[:start], 0, err
+	}
+	s.announce()
+	return dst, t, nil
+}
+
+// MSet stores pairs of key and value, all of them or, with an error, none. No
+// reader of this node sees one key's new value and then another key's old one.
+// Of a key that occurs twice the last value counts.
+func (s *Store) MSet(pairs [][]byte) (journal.Ticket, error) {
+	var fresh [numShards]int // how many keys each shard may have to take
+	for i := 0; i < len(pairs); i += 2 {
+		if err := s.checkWrite(pairs[i]); err != nil {
+			return 0, err
+		}
+		if len(pairs[i+1]) > kv.MaxValueLen {
+			return 0, kv.ErrValueTooLong
+		}
+		fresh[s.shardNumber(pairs[i])]++
+	}
+	s.lockShards(&fresh)
+	ticket, err := s.msetLocked(pairs, &fresh)
+	s.unlockShards(&fresh)
+	if err == nil {
+		s.announce()
+	}
+	return ticket, err
+}
+
+func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int) (journal.Ticket, error) {
+	for i, n := range fresh {
+		if n == 0 {
+			continue
+		}
+		if err := s.reserve(&s.shards[i], n); err != nil {
+			return 0, err
+		}
+	}
+	refs, err := s.fillPairs(pairs)
+	if ahead := s.clock.Ahead(); err == nil && ahead > 0 {
+		err = aheadError(ahead)
+	}
+	if err != nil {
+		for i, r := range refs {
+			s.arena.free(r, recordSize(len(pairs[2*i]), 0, len(pairs[2*i+1]), 0))
+		}
+		return 0, err
+	}
+	var last journal.Ticket
+	for i, r := range refs {
+		key := pairs[2*i]
+		sh, hash := s.locate(key)
+		p := s.lookup(sh, hash, key, nil)
+		last = s.log.issueChecked(r, p.old)
+		s.link(sh, hash, p, r)
+	}
+	return last, nil
+}
+
+// fillPairs writes the records of all pairs; the tables have room for them.
+// With an error it returns those that it has made.
+func (s *Store) fillPairs(pairs [][]byte) ([]ref, error) {
+	refs := make([]ref, 0, len(pairs)/2)
+	var growth int64
+	for i := 0; i < len(pairs); i += 2 {
+		e := kv.Entry{Key: pairs[i], Value: pairs[i+1]}
+		sh, hash := s.locate(e.Key)
+		growth += int64(slotSize(entrySize(&e)) - s.slotSizeOf(s.lookup(sh, hash, e.Key, nil).old))
+		if s.overLimit(growth) {
+			return refs, kv.ErrStorageFull
+		}
+		r, err := s.arena.alloc(entrySize(&e))
+		if err != nil {
+			return refs, kv.ErrStorageFull
+		}
+		record(s.arena.at(r)).fill(&e)
+		refs = append(refs, r)
+	}
+	return refs, nil
+}
+
+func (s *Store) lockShards(wanted *[numShards]int) {
+	for i, n := range wanted {
+		if n > 0 {
+			s.shards[i].mu.Lock()
+		}
+	}
+}
+
+func (s *Store) unlockShards(wanted *[numShards]int) {
+	for i, n := range wanted {
+		if n > 0 {
+			s.shards[i].mu.Unlock()
+		}
+	}
+}
+
+// Wait returns when a ticket is durable, at once where nothing is kept on disk.
+// Errors are those of journal.Journal.
+func (s *Store) Wait(ctx context.Context, t journal.Ticket) error { return s.journal.Wait(ctx, t) }

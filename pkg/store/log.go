@@ -1,0 +1,271 @@
+package store
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal"
+	"merklekv/pkg/kv"
+)
+
+// changeLog is the order in which this replica made and received entries, those
+// that lost the merge included. It is three things in one:
+//
+//   - the sequence of this instance: stamping, numbering and logging are one
+//     critical section, so the order of sequence numbers is that of versions and
+//     of the log;
+//   - the ring from which peers are served what they missed, bounded by bytes;
+//   - the dirty log from which an index is brought up to date, kept as long as
+//     its reader needs it.
+//
+// It holds refs, not copies. A record that is no longer in the table is in
+// quarantine until the log has forgotten every mention of it.
+//
+// Positions count changes from 0. [tail, head) are in the log.
+type changeLog struct {
+	arena    *arena
+	clock    *hlc.Clock
+	journal  journal.Journal // nil: nothing is kept
+	instance uint64
+	limit    int64 // bytes of changes in the ring
+
+	// names holds the instance for each index, the own one first. It is replaced
+	// as a whole when one is added, and read without the lock.
+	names atomic.Pointer[[]uint64]
+
+	mu         sync.Mutex
+	blocks     []*logBlock // of blockLen positions each
+	first      uint64      // position of blocks[0][0], a multiple of blockLen
+	spare      *logBlock
+	head, tail uint64
+	bytes      int64 // of the records in [tail, head)
+	quarantine fifo
+	parked     int64             // bytes in quarantine
+	pins       []uint64          // positions that readers still need
+	index      map[uint64]uint32 // of names
+	floors     []uint64          // by instance index: every applied sequence from here on is in the log
+	lastSeq    uint64
+	lastClock  hlc.Timestamp // of lastSeq
+	greatest   kv.Version    // issued or merged
+}
+
+const blockLen = 4096
+
+type logBlock struct {
+	refs [blockLen]ref
+	seqs [blockLen]uint64 // 0 = place in the origin's sequence unknown
+}
+
+// dead is a record that left the table when the log's head was at pos.
+type dead struct {
+	pos uint64
+	ref ref
+}
+
+func newChangeLog(a *arena, clock *hlc.Clock, j journal.Journal, instance uint64, limit int64) *changeLog {
+	if _, keepsNothing := j.(journal.Memory); keepsNothing {
+		j = nil
+	}
+	l := &changeLog{
+		arena: a, clock: clock, journal: j, instance: instance, limit: limit,
+		index: map[uint64]uint32{instance: 0}, floors: []uint64{1},
+	}
+	l.names.Store(&[]uint64{instance})
+	return l
+}
+
+// issue stamps a record with the next version and sequence of this instance and
+// logs it; old is the record that it replaces, 0 for none. It stamps nothing and
+// reports false when the version would lie at or after the instant before (Unix
+// milliseconds, 0 for never). It returns a *kv.ReadOnlyError when the clock is
+// too far ahead.
+func (l *changeLog) issue(r, old ref, before int64) (journal.Ticket, bool, error) {
+	l.mu.Lock()
+	stamp, ahead := l.clock.Issue()
+	if ahead > 0 {
+		l.mu.Unlock()
+		return 0, false, aheadError(ahead)
+	}
+	if before != 0 && stamp.Millis() >= before {
+		l.mu.Unlock()
+		return 0, false, nil
+	}
+	ticket, freed := l.stampLocked(r, old, stamp)
+	l.mu.Unlock()
+	l.free(freed)
+	return ticket, true, nil
+}
+
+// issueChecked is issue for a caller that has asked the clock already and must
+// not fail any more.
+func (l *changeLog) issueChecked(r, old ref) journal.Ticket {
+	l.mu.Lock()
+	ticket, freed := l.stampLocked(r, old, l.clock.Now())
+	l.mu.Unlock()
+	l.free(freed)
+	return ticket
+}
+
+func (l *changeLog) stampLocked(r, old ref, stamp hlc.Timestamp) (journal.Ticket, freedRefs) {
+	rec := record(l.arena.at(r))
+	rec.setVersion(stamp, 0)
+	l.lastSeq++
+	l.lastClock = stamp
+	l.greatest = kv.Version{HLC: stamp, Instance: l.instance}
+	freed := l.appendLocked(r, l.lastSeq, old)
+	return l.journalLocked(rec, l.instance), freed
+}
+
+// receive logs a record that came from elsewhere and whose version is set. gone
+// is the record that left the table or never got there, 0 for none.
+func (l *changeLog) receive(r ref, v kv.Version, seq uint64, gone ref) {
+	l.mu.Lock()
+	if l.greatest.Less(v) {
+		l.greatest = v
+	}
+	freed := l.appendLocked(r, seq, gone)
+	l.journalLocked(record(l.arena.at(r)), v.Instance)
+	l.mu.Unlock()
+	l.free(freed)
+}
+
+func (l *changeLog) journalLocked(rec record, instance uint64) journal.Ticket {
+	if l.journal == nil {
+		return 0
+	}
+	e := rec.entry(instance)
+	return l.journal.Append(&e)
+}
+
+// freedRefs are slots that an append released. Two go for each that comes, so
+// the quarantine drains.
+type freedRefs struct {
+	refs [4]ref
+	n    int
+}
+
+func (l *changeLog) free(f freedRefs) {
+	for _, r := range f.refs[:f.n] {
+		l.arena.free(r, record(l.arena.at(r)).size())
+	}
+}
+
+// appendLocked adds a change at the head, forgets what the limit no longer
+// allows, and returns the slots that nothing refers to any more.
+func (l *changeLog) appendLocked(r ref, seq uint64, gone ref) freedRefs {
+	i := l.head - l.first
+	if i/blockLen == uint64(len(l.blocks)) {
+		l.blocks = append(l.blocks, l.newBlockLocked())
+	}
+	b := l.blocks[i/blockLen]
+	b.refs[i%blockLen], b.seqs[i%blockLen] = r, seq
+	l.head++
+	l.bytes += int64(slotSize(record(l.arena.at(r)).size()))
+	if gone != 0 {
+		l.quarantine.push(dead{pos: l.head, ref: gone})
+		l.parked += int64(slotSize(record(l.arena.at(gone)).size()))
+	}
+	l.trimLocked(2)
+	return l.reapLocked()
+}
+
+func (l *changeLog) newBlockLocked() *logBlock {
+	if b := l.spare; b != nil {
+		l.spare = nil
+		return b
+	}
+	return new(logBlock)
+}
+
+// trimLocked forgets up to most changes while the log is over its limit and no
+// reader needs them.
+func (l *changeLog) trimLocked(most int) {
+	for ; most > 0 && l.bytes > l.limit && l.tail < l.head-1 && !l.pinnedLocked(l.tail); most-- {
+		r, seq := l.atLocked(l.tail)
+		rec := record(l.arena.at(r))
+		l.bytes -= int64(slotSize(rec.size()))
+		if seq != 0 {
+			i := rec.instance()
+			l.floors[i] = max(l.floors[i], seq+1)
+		}
+		l.tail++
+		if l.tail-l.first == blockLen {
+			l.spare, l.blocks[0] = l.blocks[0], nil
+			l.blocks = l.blocks[1:]
+			l.first += blockLen
+		}
+	}
+}
+
+// reapLocked takes the slots out of quarantine that the log no longer mentions.
+func (l *changeLog) reapLocked() (f freedRefs) {
+	for f.n < len(f.refs) && !l.quarantine.empty() && l.quarantine.front().pos <= l.tail {
+		r := l.quarantine.pop().ref
+		l.parked -= int64(slotSize(record(l.arena.at(r)).size()))
+		f.refs[f.n] = r
+		f.n++
+	}
+	return f
+}
+
+func (l *changeLog) atLocked(pos uint64) (ref, uint64) {
+	i := pos - l.first
+	b := l.blocks[i/blockLen]
+	return b.refs[i%blockLen], b.seqs[i%blockLen]
+}
+
+func (l *changeLog) pinnedLocked(pos uint64) bool {
+	for _, p := range l.pins {
+		if p <= pos {
+			return true
+		}
+	}
+	return false
+}
+
+// intern returns the index of an instance.
+func (l *changeLog) intern(instance uint64) uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i, ok := l.index[instance]; ok {
+		return i
+	}
+	names := *l.names.Load()
+	i := uint32(len(names))
+	names = append(names, instance)
+	l.names.Store(&names)
+	l.floors = append(l.floors, 1)
+	l.index[instance] = i
+	return i
+}
+
+// name returns the instance with an index.
+func (l *changeLog) name(i uint32) uint64 { return (*l.names.Load())[i] }
+
+// fifo is a queue of dead records in a growing ring.
+type fifo struct {
+	buf         []dead
+	first, size int
+}
+
+func (q *fifo) empty() bool { return q.size == 0 }
+func (q *fifo) front() dead { return q.buf[q.first] }
+
+func (q *fifo) push(d dead) {
+	if q.size == len(q.buf) {
+		grown := make([]dead, max(64, 2*len(q.buf)))
+		n := copy(grown, q.buf[q.first:])
+		copy(grown[n:], q.buf[:q.first])
+		q.buf, q.first = grown, 0
+	}
+	q.buf[(q.first+q.size)%len(q.buf)] = d
+	q.size++
+}
+
+func (q *fifo) pop() dead {
+	d := q.buf[q.first]
+	q.first = (q.first + 1) % len(q.buf)
+	q.size--
+	return d
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package store
+
+// mapMemory returns size zeroed bytes, here from the Go heap.
+func mapMemory(size int) ([]byte, error) { return make([]byte, size), nil }
+
+// unmapMemory leaves the memory to the garbage collector.
+func unmapMemory([]byte) {}
+
+// discardMemory keeps the pages.
+func discardMemory([]byte) {}
