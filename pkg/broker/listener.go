@@ -184,3 +184,10 @@ func (l *listener) isClosed() bool {
 		return false
 	}
 }
+
+// count returns the number of connections.
+func (l *listener) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
+}
