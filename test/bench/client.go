@@ -92,7 +92,7 @@ func (c *client) size() (int, error) {
 
 // scan returns all keys that begin with the prefix, in order. Text only.
 func (c *client) scan(prefix string) ([]string, error) {
-	r, err := c.do([]byte("SCAN " + prefix + "\r\n"))
+	r, err := c.do([]byte(strings.TrimSpace("SCAN "+prefix) + "\r\n"))
 	if err != nil {
 		return nil, err
 	}

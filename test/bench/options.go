@@ -105,7 +105,7 @@ func (o options) validate() error {
 	}
 	within("conns", o.conns, 1, 10_000)
 	within("keys", o.keys, 1, 100_000_000)
-	within("value-size", o.valueSize, keyLen, maxBulk/4)
+	within("value-size", o.valueSize, keyLen, maxLine/2)
 	within("requests", o.requests, 0, 1_000_000_000)
 	within("runs", o.runs, 1, 1000)
 	within("load-keys", o.loadKeys, 1000, 100_000_000)

@@ -86,7 +86,7 @@ func binary(ctx context.Context, given, dir string) (string, error) {
 	return path, nil
 }
 
-// setting is one key of a node's configuration, as in "network.bind_port".
+// settings are a node's configuration by key, as in "network.bind_port".
 type settings map[string]string
 
 // environ returns this process's environment without its own MERKLE_KV_*
