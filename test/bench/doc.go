@@ -2,14 +2,14 @@
 // protocol and RESP by one code path, checks every reply, starts the servers it
 // measures on free loopback ports, ends them by process id, and stops by itself.
 //
-//	go run ./test/bench [flags] SCENARIO...
+//	go run ./test/bench [flags] [SCENARIO...]
 //
 //	load      closed-loop load against a server that already runs (-addr, -resp)
 //	redis     one node beside Redis: SET and GET at pipeline 1, 16, 64
 //	memory    resident bytes a key, one node beside Redis
 //	latency   write on node1 until visible on node3, three processes and a broker
 //	sustain   100,000 writes/s into three nodes, then gaps, dumps and lag
-//	all       redis, memory, latency, sustain
+//	all       redis, memory, latency, sustain: also when none is named
 //
 // The generator is one goroutine over epoll, so that on a small machine as much
 // as possible is left for the server: it builds requests into, and checks

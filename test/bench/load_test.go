@@ -157,7 +157,7 @@ func TestOptions(t *testing.T) {
 		{"redis", "redis"},
 		{"all", "redis memory latency sustain"},
 		{"--runs 3 memory redis", "memory redis"},
-		{"", ""},
+		{"", "redis memory latency sustain"},
 		{"nonsense", ""},
 		{"redis nonsense", ""},
 		{"--conns 0 redis", ""},

@@ -32,13 +32,13 @@ type options struct {
 
 const usage = `bench measures MerkleKV, beside Redis where that is installed.
 
-  go run ./test/bench [flags] SCENARIO...
+  go run ./test/bench [flags] [SCENARIO...]
 
   redis      SET and GET of one node and of Redis, interleaved
   memory     resident bytes a key of one node and of Redis
   latency    write on node1 until visible on node3
   sustain    many writes into three nodes, then gaps, dumps and lag
-  all        these four
+  all        these four; also when none is named
   load       closed-loop load against a server that already runs
 
 Flags:
@@ -74,8 +74,12 @@ func parseOptions(args []string, errOut io.Writer) (options, []string, error) {
 	return o, names, errors.Join(err, o.validate())
 }
 
-// scenarioNames resolves "all" and refuses what there is not.
+// scenarioNames resolves "all", which is also what no name means, and refuses
+// what there is not.
 func scenarioNames(args []string) ([]string, error) {
+	if len(args) == 0 {
+		args = []string{"all"}
+	}
 	var names []string
 	for _, arg := range args {
 		known := false
@@ -88,9 +92,6 @@ func scenarioNames(args []string) ([]string, error) {
 		if !known {
 			return nil, fmt.Errorf("there is no scenario %q", arg)
 		}
-	}
-	if len(names) == 0 {
-		return nil, errors.New("which scenario?")
 	}
 	return names, nil
 }
