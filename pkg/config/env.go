@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -42,7 +44,7 @@ func (l *loader) readEnviron() {
 			v, known := table[name]
 			if !known {
 				l.refuse(Problem{Where: oneLine(name),
-					What: fmt.Sprintf("unknown variable; did you mean %s?", nearestName(name, table))})
+					What: fmt.Sprintf("unknown variable; did you mean %s?", Nearest(name, slices.Collect(maps.Keys(table))))})
 				return "", nil
 			}
 			if other := setBy[v.key.Name]; other != "" && other != name {

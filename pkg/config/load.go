@@ -205,25 +205,22 @@ func (l *loader) hostName() string {
 	return name[:min(len(name), maxNodeID)]
 }
 
-// derive sets what follows from other keys and was not said.
+// derive sets what follows from other keys and was not said. An empty text says
+// nothing.
 func (l *loader) derive(loaded *Loaded) {
 	c := &loaded.Config
-	from := func(key, why string, set func()) {
-		if l.origins[key].Layer == "" && !l.refused[key] {
-			set()
-			l.origins[key] = Origin{Layer: FromDefault, Where: why}
-		}
-	}
-	from("admin.bind_port", "network.bind_port + 2000", func() {
+	if key := "admin.bind_port"; l.origins[key].Layer == "" && !l.refused[key] {
 		c.Admin.BindPort = c.Network.BindPort + adminPortOffset
-	})
-	if c.NodeID != "" {
-		from("mqtt.client_id", "node_id", func() { c.MQTT.ClientID = c.NodeID })
+		l.origins[key] = Origin{Layer: FromDefault, Where: "network.bind_port + 2000"}
 	}
-	if c.Broker.Enabled && len(c.MQTT.BrokerAddresses) == 0 {
-		from("mqtt.broker_address", "the in-process broker", func() {
-			c.MQTT.BrokerAddress = "tcp://" + Reach(c.Broker.BindAddress, c.Broker.BindPort)
-		})
+	if c.MQTT.ClientID == "" && c.NodeID != "" {
+		c.MQTT.ClientID = c.NodeID
+		l.origins["mqtt.client_id"] = Origin{Layer: FromDefault, Where: "node_id"}
+	}
+	if c.Broker.Enabled && c.MQTT.BrokerAddress == "" && len(c.MQTT.BrokerAddresses) == 0 &&
+		!l.refused["mqtt.broker_address"] && !l.refused["mqtt.broker_addresses"] {
+		c.MQTT.BrokerAddress = "tcp://" + Reach(c.Broker.BindAddress, c.Broker.BindPort)
+		l.origins["mqtt.broker_address"] = Origin{Layer: FromDefault, Where: "the in-process broker"}
 	}
 	for name := range l.keys {
 		if l.origins[name].Layer == "" {

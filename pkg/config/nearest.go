@@ -32,10 +32,11 @@ func nearestKey(unknown string, keys map[string]Key) string {
 	return best
 }
 
-// nearestName returns the valid name that is most like the unknown one.
-func nearestName[V any](unknown string, valid map[string]V) string {
+// Nearest returns the valid name that is most like the unknown one, empty if
+// there is none.
+func Nearest(unknown string, valid []string) string {
 	best, least := "", 0
-	for _, name := range slices.Sorted(maps.Keys(valid)) {
+	for _, name := range slices.Sorted(slices.Values(valid)) {
 		if d := distance(unknown, name); best == "" || d < least {
 			best, least = name, d
 		}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"errors"
+
+	"merklekv/pkg/config"
+)
+
+// Exit codes, for whoever supervises the process.
+const (
+	exitOK      = 0   // done, or stopped cleanly
+	exitFailure = 1   // something did not work; standard error says what
+	exitUsage   = 2   // the command line or the configuration has to be changed
+	exitForced  = 130 // a second signal ended the process before it had stopped
+)
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// exitCode returns the code for what a command returned.
+func exitCode(err error) int {
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage), config.IsConfigError(err):
+		return exitUsage
+	default:
+		return exitFailure
+	}
+}
