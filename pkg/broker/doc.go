@@ -12,9 +12,8 @@
 //	<prefix>/nodes/<node_id>    x         x        only here a message is retained
 //	<prefix>/nodes/+                      x
 //	<prefix>/#                            x
-//	$SYS/...                              x        only where users are configured
 //
-// Everything else is refused, a last will included. Without configured users
+// Everything else is refused, $SYS and forbidden last wills included. Without configured users
 // every client has these rights, whatever name it gives; with users a client
 // needs a name and its password. A message that nobody may publish is dropped at
 // QoS 0; at QoS 1 it ends the connection.

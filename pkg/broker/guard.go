@@ -16,7 +16,7 @@ import (
 
 // Limits of retained messages.
 const (
-	maxRetained      = 4096     // number, those of $SYS included
+	maxRetained      = 4096     // number, Mochi's own included
 	maxRetainedBytes = 64 << 10 // payload of one
 )
 
@@ -42,6 +42,13 @@ type guard struct {
 
 	mu    sync.RWMutex
 	users map[string]digest // nil: anonymous clients may use the prefix
+
+	// retained keeps apart the writers of a retained message and those who look
+	// for some with a wildcard: Mochi lets them meet in one string, which may
+	// crash. It is held from one hook of a packet to a later one of the same
+	// packet, and in between Mochi may write to that packet's client, which ends
+	// within the write timeout.
+	retained sync.RWMutex
 
 	refused, forbidden, dropped atomic.Uint64
 }
@@ -87,13 +94,6 @@ func (g *guard) user(name string) (d digest, known, configured bool) {
 	return d, known, g.users != nil
 }
 
-// authenticates reports whether users are configured.
-func (g *guard) authenticates() bool {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.users != nil
-}
-
 // stillGranted reports whether a connected client would be let in again.
 func (g *guard) stillGranted(cl *mqtt.Client) bool {
 	want, known, configured := g.user(string(cl.Properties.Username))
@@ -115,7 +115,8 @@ func (g *guard) ID() string { return "guard" }
 func (g *guard) Provides(event byte) bool {
 	switch event {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck,
-		mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnWill:
+		mqtt.OnPublish, mqtt.OnPublishDropped, mqtt.OnWill,
+		mqtt.OnRetainMessage, mqtt.OnSubscribed, mqtt.OnPacketProcessed:
 		return true
 	}
 	return false
@@ -134,6 +135,7 @@ func (g *guard) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		g.refused.Add(1)
 		return packets.ErrServerBusy
 	}
+	cl.Properties.Will.WillDelayInterval = 0 // a delayed will takes another way
 	return nil
 }
 
@@ -161,7 +163,7 @@ func (g *guard) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if write {
 		ok = ok && g.mayPublish(topic)
 	} else {
-		ok = ok && (g.maySubscribe(topic) || g.authenticates() && strings.HasPrefix(topic, mqtt.SysPrefix+"/"))
+		ok = ok && g.maySubscribe(topic)
 	}
 	if !ok {
 		g.forbidden.Add(1)
@@ -190,13 +192,32 @@ func (g *guard) OnPublish(_ *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if pk.FixedHeader.Retain && !g.mayRetain(pk.TopicName, len(pk.Payload)) {
 		pk.FixedHeader.Retain = false
 	}
+	if pk.FixedHeader.Retain {
+		g.retained.Lock() // until OnRetainMessage
+	}
 	return pk, nil
 }
 
 // OnWill does the same for a will, which is not published the usual way.
 func (g *guard) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	will.Retain = will.Retain && g.mayRetain(will.TopicName, len(will.Payload))
+	if will.Retain {
+		g.retained.Lock() // until OnRetainMessage
+	}
 	return will, nil
+}
+
+// OnRetainMessage is called when a message was retained.
+func (g *guard) OnRetainMessage(*mqtt.Client, packets.Packet, int64) { g.retained.Unlock() }
+
+// OnSubscribed is called before a new subscriber gets what is retained.
+func (g *guard) OnSubscribed(*mqtt.Client, packets.Packet, []byte) { g.retained.RLock() }
+
+// OnPacketProcessed is called when nothing more is done for a packet.
+func (g *guard) OnPacketProcessed(_ *mqtt.Client, pk packets.Packet, _ error) {
+	if pk.FixedHeader.Type == packets.Subscribe {
+		g.retained.RUnlock()
+	}
 }
 
 // mayRetain reports whether a message of size bytes may be retained.

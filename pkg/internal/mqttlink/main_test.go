@@ -29,11 +29,38 @@ type rights struct {
 	mqtt.HookBase
 	password string // empty: anybody
 	filter   string // refused; empty: none
+
+	// retained keeps Mochi from reading where it writes; see package broker.
+	retained sync.RWMutex
 }
 
 func (r *rights) ID() string { return "rights" }
 func (r *rights) Provides(b byte) bool {
-	return b == mqtt.OnConnectAuthenticate || b == mqtt.OnACLCheck
+	switch b {
+	case mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
+		mqtt.OnRetainMessage, mqtt.OnSubscribed, mqtt.OnPacketProcessed:
+		return true
+	}
+	return false
+}
+func (r *rights) OnPublish(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Retain {
+		r.retained.Lock()
+	}
+	return pk, nil
+}
+func (r *rights) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	if will.Retain {
+		r.retained.Lock()
+	}
+	return will, nil
+}
+func (r *rights) OnRetainMessage(*mqtt.Client, packets.Packet, int64) { r.retained.Unlock() }
+func (r *rights) OnSubscribed(*mqtt.Client, packets.Packet, []byte)   { r.retained.RLock() }
+func (r *rights) OnPacketProcessed(_ *mqtt.Client, pk packets.Packet, _ error) {
+	if pk.FixedHeader.Type == packets.Subscribe {
+		r.retained.RUnlock()
+	}
 }
 func (r *rights) OnConnectAuthenticate(_ *mqtt.Client, pk packets.Packet) bool {
 	return r.password == "" || string(pk.Connect.Password) == r.password
