@@ -107,11 +107,14 @@ var (
 	ErrPeerMalformed = errors.New("malformed peer frame")
 )
 
+// AppendFrameHeader appends the header of a frame with n bytes of payload.
+func AppendFrameHeader(dst []byte, t FrameType, n int) []byte {
+	return append(binary.BigEndian.AppendUint32(dst, uint32(n)), byte(t))
+}
+
 // AppendFrame appends a whole frame to dst.
 func AppendFrame(dst []byte, t FrameType, payload []byte) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(payload)))
-	dst = append(dst, byte(t))
-	return append(dst, payload...)
+	return append(AppendFrameHeader(dst, t, len(payload)), payload...)
 }
 
 // ParseFrameHeader returns the type and the payload's length, which is within

@@ -89,13 +89,13 @@ func (e *PeerError) Error() string { return fmt.Sprintf("peer refused (%s): %s",
 func (own *PeerHello) Refuse(other *PeerHello) *PeerError {
 	switch {
 	case other.Prefix != own.Prefix:
-		return &PeerError{PeerCodePrefix, fmt.Sprintf("topic_prefix is %q here and %q there: another cluster", own.Prefix, other.Prefix)}
+		return &PeerError{PeerCodePrefix, fmt.Sprintf("topic_prefix is %q at %s and %q at %s: another cluster", own.Prefix, own.NodeID, other.Prefix, other.NodeID)}
 	case other.Params != own.Params:
-		return &PeerError{PeerCodeParams, fmt.Sprintf("parameters are %v here and %v there", own.Params, other.Params)}
+		return &PeerError{PeerCodeParams, fmt.Sprintf("parameters are %v at %s and %v at %s", own.Params, own.NodeID, other.Params, other.NodeID)}
 	case own.Secret && !other.Secret:
-		return &PeerError{PeerCodeSecret, "this node has a security.cluster_secret and the other has none"}
+		return &PeerError{PeerCodeSecret, fmt.Sprintf("%s has a security.cluster_secret and %s has none", own.NodeID, other.NodeID)}
 	case !own.Secret && other.Secret:
-		return &PeerError{PeerCodeSecret, "this node has no security.cluster_secret and the other has one"}
+		return &PeerError{PeerCodeSecret, fmt.Sprintf("%s has no security.cluster_secret and %s has one", own.NodeID, other.NodeID)}
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type Replica interface {
 	// a bounded ring of all changes issued or applied here, in that order.
 	LogHead() uint64
 	// ReadLog calls fn for up to max changes from a position on, until fn returns
-	// false. lost says that pos had left the ring and that reading began at the
+	// false; the change for which it did so counts as read. lost says that pos had left the ring and that reading began at the
 	// oldest change. The change is valid during the call only, and fn may block.
 	ReadLog(pos uint64, max int, fn func(*kv.Change) bool) (next uint64, lost bool)
 	// LogFloor returns the sequence from which on every applied change of an

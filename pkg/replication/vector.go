@@ -47,13 +47,13 @@ type Vector struct {
 // NewVector returns a vector that has received nothing.
 func NewVector() *Vector { return &Vector{instances: make(map[uint64]*progress)} }
 
-// Added says what Add found.
-type Added uint8
+// added says what Add found.
+type added uint8
 
 const (
-	New      Added = iota // recorded now
-	Present               // received before
-	Overflow              // not recorded: too many runs above a gap
+	addedNew     added = iota // recorded now
+	addedBefore               // received before
+	addedNowhere              // not recorded: too many runs above a gap
 )
 
 func (v *Vector) at(instance uint64) *progress {
@@ -66,15 +66,15 @@ func (v *Vector) at(instance uint64) *progress {
 }
 
 // Add records that the change seq (at least 1) of an instance was received.
-func (v *Vector) Add(instance, seq uint64, clock hlc.Timestamp) Added {
+func (v *Vector) Add(instance, seq uint64, clock hlc.Timestamp) added {
 	p := v.at(instance)
 	if seq == p.prefix.Seq+1 {
 		p.advance(Mark{seq, clock})
 		p.absorb()
-		return New
+		return addedNew
 	}
 	if p.contains(seq) {
-		return Present
+		return addedBefore
 	}
 	return p.insert(seq, clock, v.oldest)
 }
@@ -189,7 +189,10 @@ func (p *progress) find(seq uint64) int {
 }
 
 // advance moves the prefix to m, which is above it, and keeps its epoch's mark.
+// Stamps follow the sequence; an origin that breaks that does not make them go
+// back here.
 func (p *progress) advance(m Mark) {
+	m.HLC = max(m.HLC, p.prefix.HLC)
 	p.prefix = m
 	last := len(p.marks) - 1
 	if last >= 0 && p.marks[last].HLC.Epoch() >= m.HLC.Epoch() {
@@ -210,7 +213,7 @@ func (p *progress) absorb() {
 }
 
 // insert records seq above a gap.
-func (p *progress) insert(seq uint64, clock hlc.Timestamp, oldest int64) Added {
+func (p *progress) insert(seq uint64, clock hlc.Timestamp, oldest int64) added {
 	i := p.find(seq)
 	epoch := max(clock.Epoch(), oldest)
 	left := i > 0 && p.spans[i-1].high+1 == seq && max(p.spans[i-1].clock.Epoch(), oldest) == epoch
@@ -224,11 +227,11 @@ func (p *progress) insert(seq uint64, clock hlc.Timestamp, oldest int64) Added {
 	case right:
 		p.spans[i].low = seq
 	case len(p.spans) >= maxSpans:
-		return Overflow
+		return addedNowhere
 	default:
 		p.spans = slices.Insert(p.spans, i, span{seq, seq, clock})
 	}
-	return New
+	return addedNew
 }
 
 // coalesce joins adjacent spans whose epochs are no longer told apart.

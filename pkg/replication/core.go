@@ -1,0 +1,322 @@
+package replication
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/kv"
+	"merklekv/pkg/protocol"
+)
+
+// settings are what the core knows of its node.
+type settings struct {
+	NodeID            string
+	Address           string // host:port where this node can be dialled
+	Instance          uint64
+	Started           int64 // Unix milliseconds
+	Params            protocol.PeerParams
+	DiscoveryInterval time.Duration
+	Millis            func() int64        // the clock, Unix milliseconds
+	Drift             func() int64        // limit of clock drift, milliseconds
+	Closed            func() []EpochHead  // the last closed epochs, newest first, without marks; nil: by the clock
+	Report            func(string, int64) // a peer's clock reading, Unix milliseconds
+	Rand              func() float64      // in [0, 1), for jitter
+}
+
+// core decides; it has no clock, socket or goroutine. Inputs are calls, each
+// after setting now; outputs are actions, which the caller takes and carries
+// out. It is for one goroutine.
+type core struct {
+	set settings
+	rep Replica
+	met *metrics
+	log *slog.Logger
+
+	now       time.Duration // since the start
+	vec       *Vector
+	peers     map[uint64]*peer
+	hosts     map[string]*host         // by name
+	endpoints map[string]*endpoint     // by address
+	deferred  map[uint64]Deferred      // by instance: the first one of each
+	wants     map[uint64]*want         // by origin
+	pulling   map[uint64]string        // by origin: the address it is pulled from
+	active    map[uint64]time.Duration // by instance: when something of it was last received
+
+	ownPos   uint64 // in the log
+	counter  uint64 // of heads
+	lastHead time.Duration
+	headDue  bool // a head was asked for
+	linksUp  int
+
+	ready     bool
+	pulled    bool   // the first pull succeeded, or there is nobody to pull from
+	firstPull string // address of the first pull under way
+	answered  bool   // some peer answered
+	echo      bool   // an own head came back, so retained messages came before
+	leaving   *leaving
+	told      map[string]bool // what was logged once
+
+	out []action
+}
+
+// actionKind says what the core wants done.
+type actionKind uint8
+
+const (
+	actHead     actionKind = iota // publish head
+	actDial                       // exchange heads with addr and pull what the core then asks for
+	actResolve                    // look up the name addr
+	actReadOnly                   // take no more client writes, because of why
+	actStop                       // end with ErrDuplicateNodeID
+)
+
+type action struct {
+	kind actionKind
+	addr string
+	head []byte // body of a head
+	why  string
+}
+
+func newCore(set settings, rep Replica, met *metrics, log *slog.Logger) *core {
+	return &core{
+		set: set, rep: rep, met: met, log: log,
+		vec: NewVector(), peers: make(map[uint64]*peer),
+		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
+		deferred: make(map[uint64]Deferred), wants: make(map[uint64]*want),
+		pulling: make(map[uint64]string), active: make(map[uint64]time.Duration),
+		lastHead: never, told: make(map[string]bool),
+	}
+}
+
+func (c *core) emit(a action) { c.out = append(c.out, a) }
+
+// take returns the actions that have come up since the last call.
+func (c *core) take() []action {
+	out := c.out
+	c.out = nil
+	return out
+}
+
+// once logs a message that would otherwise be repeated for ever.
+func (c *core) once(key, msg string, args ...any) {
+	if !c.told[key] && len(c.told) < maxPeers {
+		c.told[key] = true
+		c.log.Warn(msg, args...)
+	}
+}
+
+// tick lets time pass: c.now was set.
+func (c *core) tick() {
+	c.readOwn()
+	c.dropDue()
+	c.vec.Retain(c.closed()[0].Epoch - keptEpochs + 1)
+	c.forget()
+	c.step()
+}
+
+// step does what time or an input made possible.
+func (c *core) step() {
+	if c.now-c.lastHead >= headEvery || c.headDue && c.now-c.lastHead >= headGap {
+		c.publishHead()
+	}
+	c.assess()
+	c.plan()
+	c.exchange()
+	c.judgeReady()
+	c.leave()
+}
+
+// readOwn brings the own entry of the vector up to date with the log.
+func (c *core) readOwn() {
+	me := c.set.Instance
+	for range 64 {
+		next, lost := c.rep.ReadLog(c.ownPos, 4096, func(ch *kv.Change) bool {
+			if ch.Origin == me && ch.Seq > 0 {
+				c.vec.Add(me, ch.Seq, ch.Entry.Version.HLC)
+			}
+			return true
+		})
+		if lost {
+			seq, clock := c.rep.LastSeq()
+			c.vec.Adopt(me, Mark{seq, clock})
+		}
+		if next == c.ownPos {
+			return
+		}
+		c.ownPos = next
+	}
+}
+
+// closed returns the last closed epochs, newest first.
+func (c *core) closed() []EpochHead {
+	if c.set.Closed != nil {
+		if epochs := c.set.Closed(); len(epochs) > 0 {
+			return epochs
+		}
+	}
+	newest := c.set.Millis()/hlc.MillisPerEpoch - 1
+	epochs := make([]EpochHead, keptEpochs)
+	for i := range epochs {
+		epochs[i].Epoch = newest - int64(i)
+	}
+	return epochs
+}
+
+// head returns a new head.
+func (c *core) head() *Head {
+	c.readOwn()
+	c.counter++
+	c.met.headsOut.Inc()
+	h := &Head{
+		NodeID: c.set.NodeID, Instance: c.set.Instance, Started: c.set.Started, Counter: c.counter,
+		Wall: c.set.Millis(), Last: c.vec.Prefix(c.set.Instance), Greatest: c.rep.Greatest(),
+		Params: c.set.Params, Address: c.set.Address, Epochs: c.closed(),
+	}
+	for _, it := range c.vec.Items() {
+		at, seen := c.active[it.Instance]
+		recent := it.Instance == c.set.Instance || seen && c.now-at <= forgetAfter
+		if recent && len(h.Vector) < maxHeadItems {
+			h.Vector = append(h.Vector, it)
+		}
+	}
+	for i := range h.Epochs {
+		e := &h.Epochs[i]
+		e.Marks = make([]Mark, len(h.Vector))
+		for j, it := range h.Vector {
+			e.Marks[j] = c.vec.At(it.Instance, e.Epoch)
+		}
+	}
+	h.Deferred = c.deferredList()
+	return h
+}
+
+// publishHead publishes a head.
+func (c *core) publishHead() {
+	c.lastHead, c.headDue = c.now, false
+	c.emit(action{kind: actHead, head: EncodeHead(c.head())})
+}
+
+// requestHead asks for a head at once, that is within headGap.
+func (c *core) requestHead() {
+	c.headDue = true
+	c.step()
+}
+
+// onLinks takes in how many brokers are connected.
+func (c *core) onLinks(up int) {
+	c.headDue = c.headDue || up > c.linksUp
+	c.linksUp = up
+	c.step()
+}
+
+// onBatch merges a batch that came by MQTT.
+func (c *core) onBatch(b *Batch) {
+	if b.Instance == c.set.Instance {
+		return
+	}
+	p := c.peer(b.Instance)
+	if p == nil {
+		c.met.dropped.WithLabelValues("peer").Inc()
+		return
+	}
+	p.heard, p.heardMQTT = c.now, c.now
+	gap := b.First > c.vec.Prefix(b.Instance).Seq+1
+	r := c.merge(b.Changes)
+	p.note(b.Instance, Mark{b.Last(), r.newest})
+	if !gap && !r.stub {
+		return
+	}
+	c.assess()
+	if w := c.wants[b.Instance]; w != nil {
+		w.urgent = true
+	}
+	c.plan()
+}
+
+// merged says what became of a run of changes.
+type merged struct {
+	fresh  int  // recorded in the vector, or merged without a place
+	stub   bool // a stub was among them whose change is missing
+	newest hlc.Timestamp
+	late   []uint64 // instances of which a change was deferred
+}
+
+// merge offers changes to the replica in their order and records their places.
+func (c *core) merge(changes []protocol.DecodedChange) (r merged) {
+	var applied, lost, known, duplicate, deferred int
+	for i := range changes {
+		ch := &changes[i]
+		if ch.Origin == c.set.Instance {
+			continue
+		}
+		if ch.Seq != 0 && c.vec.Contains(ch.Origin, ch.Seq) {
+			duplicate++
+			continue
+		}
+		if ch.Stub {
+			r.stub = true
+			continue
+		}
+		r.newest = max(r.newest, ch.Entry.Version.HLC)
+		switch c.rep.Apply(&ch.Change) {
+		case kv.Deferred:
+			deferred++
+			c.deferChange(&ch.Change)
+			r.late = append(r.late, ch.Origin)
+			continue
+		case kv.Applied:
+			applied++
+		case kv.Lost:
+			lost++
+		default:
+			known++
+		}
+		c.record(&ch.Change)
+		r.fresh++
+	}
+	c.met.applied.Add(float64(applied))
+	c.met.lost.Add(float64(lost))
+	c.met.known.Add(float64(known))
+	c.met.duplicate.Add(float64(duplicate))
+	c.met.deferred.Add(float64(deferred))
+	return r
+}
+
+// record notes the place of a change that was merged.
+func (c *core) record(ch *kv.Change) {
+	if ch.Seq == 0 {
+		return
+	}
+	c.active[ch.Origin] = c.now
+	if c.vec.Add(ch.Origin, ch.Seq, ch.Entry.Version.HLC) == addedNowhere {
+		c.met.overflow.Inc()
+		c.once(fmt.Sprintf("spans %x", ch.Origin), "too many gaps at once, what lies above them will be fetched again",
+			"origin", fmt.Sprintf("%016x", ch.Origin))
+	}
+}
+
+// deferChange notes that a change counts as not received until it is due.
+func (c *core) deferChange(ch *kv.Change) {
+	due := ch.Entry.Version.HLC.Millis() - c.set.Drift()
+	d, there := c.deferred[ch.Origin]
+	if there && (d.Seq != 0 && d.Seq <= ch.Seq || ch.Seq == 0 && d.Due <= due) {
+		return
+	}
+	if !there {
+		c.log.Warn("change from the future put off", "origin", fmt.Sprintf("%016x", ch.Origin),
+			"seq", ch.Seq, "due", time.UnixMilli(due).UTC())
+	}
+	c.deferred[ch.Origin] = Deferred{Instance: ch.Origin, Seq: ch.Seq, Due: due}
+}
+
+// dropDue forgets deferrals that are due, so that gap repair fetches them.
+func (c *core) dropDue() {
+	now := c.set.Millis()
+	for id, d := range c.deferred {
+		if d.Due <= now || d.Seq != 0 && c.vec.Contains(id, d.Seq) {
+			delete(c.deferred, id)
+		}
+	}
+}

@@ -1,0 +1,257 @@
+package replication
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/protocol"
+)
+
+// want is something that an origin made, some live peer holds, and this node
+// has not received.
+type want struct {
+	since  time.Duration // when it was first missed, or last got closer
+	prefix uint64        // of the own vector then
+	urgent bool          // it cannot be in flight
+	tries  int           // pulls that did not help
+	next   time.Duration // not to be pulled before
+}
+
+// assess brings the wants up to date with what the live peers hold. What no live
+// peer holds is not wanted: nobody could give it.
+func (c *core) assess() {
+	held := make(map[uint64]uint64)
+	for _, p := range c.peers {
+		if !c.live(p) {
+			continue
+		}
+		for origin, m := range p.known {
+			if origin != c.set.Instance {
+				held[origin] = max(held[origin], m.Seq)
+			}
+		}
+	}
+	for origin := range c.wants {
+		if prefix := c.vec.Prefix(origin).Seq; held[origin] <= prefix || c.blocked(origin, prefix) {
+			delete(c.wants, origin)
+		}
+	}
+	for origin, seq := range held {
+		prefix := c.vec.Prefix(origin).Seq
+		if seq <= prefix || c.blocked(origin, prefix) {
+			continue
+		}
+		w := c.wants[origin]
+		if w == nil {
+			c.met.gaps.Inc()
+			w = &want{since: c.now, prefix: prefix}
+			c.wants[origin] = w
+		}
+		if w.prefix != prefix {
+			w.since, w.prefix, w.tries, w.next = c.now, prefix, 0, 0
+		}
+	}
+}
+
+// blocked reports whether what is missing of an origin is put off, not lost.
+func (c *core) blocked(origin, prefix uint64) bool {
+	d, there := c.deferred[origin]
+	return there && (d.Seq == 0 || d.Seq <= prefix+1)
+}
+
+// ripe reports whether a want is to be pulled now, and not left to messages in
+// flight or to a later try.
+func (c *core) ripe(w *want) bool {
+	if w.tries > 0 && c.now < w.next {
+		return false
+	}
+	return w.urgent || c.linksUp == 0 || c.now-w.since >= gapPatience
+}
+
+// plan starts dials for the wants that are ripe: at the origin if it can be
+// dialled, else at the peer that holds most of it.
+func (c *core) plan() {
+	if !c.pulled {
+		return // the first pull brings everything
+	}
+	for _, origin := range slices.Sorted(maps.Keys(c.wants)) {
+		w := c.wants[origin]
+		if _, under := c.pulling[origin]; under || !c.ripe(w) || c.now < w.next {
+			continue
+		}
+		if e := c.source(origin); e != nil {
+			w.next = c.now + gapPatience // who answers there may be somebody else
+			c.dial(e)
+		}
+	}
+}
+
+// source returns the endpoint to pull an origin's changes from.
+func (c *core) source(origin uint64) *endpoint {
+	if p := c.peers[origin]; p != nil && c.live(p) {
+		e, busy := c.endpointOf(p)
+		if e != nil || busy {
+			return e
+		}
+	}
+	var best *endpoint
+	most := c.vec.Prefix(origin).Seq
+	for _, p := range c.livePeers() {
+		if held := p.known[origin].Seq; p.instance != origin && held > most {
+			if e, _ := c.endpointOf(p); e != nil {
+				best, most = e, held
+			}
+		}
+	}
+	return best
+}
+
+// dial starts an exchange with an endpoint.
+func (c *core) dial(e *endpoint) {
+	e.busy = true
+	c.emit(action{kind: actDial, addr: e.addr})
+}
+
+// exchange starts dials to endpoints that nobody has answered at yet, and to
+// peers that MQTT does not reach.
+func (c *core) exchange() {
+	for _, e := range c.endpointsByAddr() {
+		if e.self || e.busy || c.now < e.next {
+			continue
+		}
+		p := c.peers[e.instance]
+		switch {
+		case p == nil || !c.pulled && c.firstPull == "":
+			c.dial(e)
+		case c.now-p.heardTCP < headEvery:
+		case c.linksUp == 0 || c.now-p.heardMQTT > mqttSilence:
+			c.dial(e)
+		}
+	}
+}
+
+// pullFrom returns the pull to make on a link to a peer whose head was just
+// taken in, nil for none.
+func (c *core) pullFrom(addr string, instance uint64) *protocol.PeerPull {
+	p := c.peers[instance]
+	if p == nil {
+		return nil
+	}
+	pull := new(protocol.PeerPull)
+	if !c.pulled {
+		if c.firstPull != "" {
+			return nil
+		}
+		c.firstPull = addr
+	} else {
+		c.assess()
+		for _, origin := range slices.Sorted(maps.Keys(c.wants)) {
+			_, under := c.pulling[origin]
+			if !under && c.ripe(c.wants[origin]) && p.known[origin].Seq > c.vec.Prefix(origin).Seq {
+				pull.Origins = append(pull.Origins, origin)
+				c.pulling[origin] = addr
+			}
+		}
+		if len(pull.Origins) == 0 {
+			return nil
+		}
+	}
+	c.readOwn()
+	pull.Vector, pull.Spans = c.vec.Items(), c.vec.Spans(maxPullSpans)
+	return pull
+}
+
+// maxPullSpans bounds the runs above gaps that a pull tells of. What is not told
+// comes twice.
+const maxPullSpans = 1 << 14
+
+// pullState is what a pull under way has to remember.
+type pullState struct {
+	late map[uint64]bool // instances of which a change was deferred
+}
+
+// onEntries merges changes that a pull brought.
+func (c *core) onEntries(st *pullState, changes []protocol.DecodedChange) {
+	c.met.pulledEntries.Add(float64(len(changes)))
+	r := c.merge(changes)
+	for _, id := range r.late {
+		st.late[id] = true
+	}
+}
+
+// onPullDone takes in the end of a pull. After a full copy the sender's vector
+// becomes part of the own one, but for instances of which something was put off.
+func (c *core) onPullDone(addr string, instance uint64, st *pullState, done *protocol.PeerDone) {
+	c.met.pulls.WithLabelValues("ok").Inc()
+	p := c.peers[instance]
+	for _, it := range done.Vector {
+		m := Mark{it.Seq, hlc.Timestamp(it.HLC)}
+		if p != nil {
+			p.note(it.Instance, m)
+		}
+		if !done.Full || it.Instance == c.set.Instance || st.late[it.Instance] {
+			continue
+		}
+		if c.vec.Adopt(it.Instance, m) {
+			c.active[it.Instance] = c.now
+			c.rep.RaiseLogFloor(it.Instance, it.Seq)
+		}
+	}
+	if done.Full {
+		c.met.fullCopies.Inc()
+	}
+	if c.firstPull == addr {
+		c.pulled, c.firstPull = true, ""
+	}
+	c.assess()
+	for origin, from := range c.pulling {
+		if w := c.wants[origin]; from == addr && w != nil {
+			w.tries++
+			w.next = c.now + c.backoff(w.tries, 30*time.Second)
+		}
+	}
+}
+
+// backoff returns how long to wait after a number of failures: doubling from
+// 200 ms to a limit, less up to a half of it at random.
+func (c *core) backoff(failures int, limit time.Duration) time.Duration {
+	d := limit
+	if failures < 12 {
+		d = min(limit, 100*time.Millisecond<<failures)
+	}
+	return d - time.Duration(c.set.Rand()*float64(d)/2)
+}
+
+// onDialEnded takes in that a dial is over: with nil when the heads were
+// exchanged and the pull, if there was one, was answered.
+func (c *core) onDialEnded(addr string, err error) {
+	maps.DeleteFunc(c.pulling, func(_ uint64, from string) bool { return from == addr })
+	if c.firstPull == addr {
+		c.firstPull = ""
+	}
+	e := c.endpoints[addr]
+	if e == nil {
+		return
+	}
+	e.busy, e.err = false, ""
+	if err == nil {
+		e.fails, e.next = 0, c.now
+	} else {
+		e.fails++
+		e.err = err.Error()
+		limit := 2 * time.Second
+		if e.fails > 30 {
+			limit = 10 * time.Second
+		}
+		e.next = c.now + c.backoff(e.fails, limit)
+		for _, h := range c.hosts {
+			if slices.Contains(h.addrs, addr) {
+				c.resolve(h)
+			}
+		}
+	}
+	c.rebuildEndpoints()
+	c.step()
+}

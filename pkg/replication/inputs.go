@@ -1,0 +1,115 @@
+package replication
+
+import (
+	"fmt"
+
+	"merklekv/pkg/protocol"
+)
+
+// via says by which way a head came.
+type via uint8
+
+const (
+	viaMQTT via = iota
+	viaTCP
+)
+
+// onHead takes in a head. Those that are not newer than the last of their
+// instance change nothing.
+func (c *core) onHead(h *Head, way via) {
+	if h.Instance == c.set.Instance {
+		c.echo = c.echo || way == viaMQTT
+		c.judgeReady()
+		return
+	}
+	p := c.peer(h.Instance)
+	if p == nil {
+		c.met.dropped.WithLabelValues("peer").Inc()
+		return
+	}
+	if h.Counter <= p.counter {
+		return
+	}
+	c.met.headsIn.Inc()
+	p.noteHead(h)
+	p.heard = c.now
+	if way == viaMQTT {
+		p.heardMQTT = c.now
+	} else {
+		p.heardTCP = c.now
+	}
+	c.active[h.Instance] = c.now
+	c.supersede(p)
+	if h.NodeID == c.set.NodeID {
+		c.suspectRival(p)
+	} else if c.set.Report != nil {
+		c.set.Report(h.NodeID, h.Wall)
+	}
+	if h.Params != c.set.Params {
+		c.once("params "+h.NodeID, "peer has other parameters and cannot be compared", "node_id", h.NodeID,
+			"here", c.set.Params.String(), "there", h.Params.String())
+	}
+	c.addHost(h.Address, false)
+	c.assess()
+	// A node's head follows its batches on the same connection, so what it has
+	// beyond them is lost, not late.
+	if w := c.wants[h.Instance]; w != nil && way == viaMQTT {
+		w.urgent = true
+	}
+	c.step()
+}
+
+// supersede marks the earlier instances of a peer's node_id as gone.
+func (c *core) supersede(p *peer) {
+	for _, q := range c.peers {
+		if q.nodeID == p.nodeID && q.instance != p.instance && q.started < p.started && c.now-q.heard > headEvery {
+			q.down = true
+		}
+	}
+}
+
+// onPresence takes in a retained message of a node.
+func (c *core) onPresence(pr *Presence) {
+	if pr.Instance == c.set.Instance {
+		return
+	}
+	if !pr.Up {
+		if p := c.peers[pr.Instance]; p != nil {
+			p.down = true
+			c.step()
+		}
+		return
+	}
+	if p := c.peer(pr.Instance); p != nil {
+		p.nodeID, p.address, p.version, p.started = pr.NodeID, pr.Address, pr.Version, pr.Started
+	}
+	c.addHost(pr.Address, false)
+	c.step()
+}
+
+// onHello takes in who is at the other end of a link. addr is where it was
+// dialled, empty if it dialled. It returns an error if the link is of no use.
+func (c *core) onHello(addr string, h *protocol.PeerHello) error {
+	e := c.endpoints[addr]
+	if h.Instance == c.set.Instance {
+		if e != nil {
+			e.instance, e.self = h.Instance, true
+		}
+		return errSelf
+	}
+	if e != nil {
+		e.instance, e.self = h.Instance, false
+	}
+	c.answered = true
+	p := c.peer(h.Instance)
+	if p == nil {
+		return fmt.Errorf("too many peers: %d", len(c.peers))
+	}
+	p.nodeID, p.address, p.started, p.down = h.NodeID, h.Address, h.Started, false
+	p.heard, p.heardTCP = c.now, c.now
+	c.addHost(h.Address, false)
+	if h.NodeID == c.set.NodeID {
+		c.rivalAlive(p)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package replication
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"merklekv/pkg/protocol"
+)
+
+// Timeouts of a peer link. Each bounds one step.
+const (
+	dialTimeout  = 2 * time.Second
+	stepTimeout  = 3 * time.Second  // one message of the handshake or a head
+	frameTimeout = 10 * time.Second // one frame of a pull
+	idleTimeout  = 30 * time.Second // between two requests
+)
+
+// peerConn is one end of a peer link.
+type peerConn struct {
+	conn net.Conn
+	r    *bufio.Reader
+	w    *bufio.Writer
+	buf  []byte
+}
+
+// newPeerConn returns an end of a link. rest is what was read of it already.
+func newPeerConn(conn net.Conn, rest []byte) *peerConn {
+	var r io.Reader = conn
+	if len(rest) > 0 {
+		r = io.MultiReader(bytes.NewReader(rest), conn)
+	}
+	return &peerConn{conn: conn, r: bufio.NewReaderSize(r, 32<<10), w: bufio.NewWriterSize(conn, 32<<10)}
+}
+
+// read returns the next frame, which must be of a wanted type. Its payload is
+// valid until the next call.
+func (p *peerConn) read(timeout time.Duration, want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
+	if err := p.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, nil, err
+	}
+	t, b, err := protocol.ReadFrame(p.r, p.buf, want...)
+	if cap(b) > cap(p.buf) && cap(b) <= protocol.EntriesFrameSize {
+		p.buf = b[:0]
+	}
+	return t, b, err
+}
+
+// write sends a frame whose payload is in pieces.
+func (p *peerConn) write(timeout time.Duration, t protocol.FrameType, payload ...[]byte) error {
+	if err := p.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	n := 0
+	for _, b := range payload {
+		n += len(b)
+	}
+	p.w.Write(protocol.AppendFrameHeader(nil, t, n)) // Flush returns the first error
+	for _, b := range payload {
+		p.w.Write(b)
+	}
+	if err := p.w.Flush(); err != nil {
+		return fmt.Errorf("send %v frame: %w", t, err)
+	}
+	return nil
+}
+
+// refuse tells the other end why it is refused, as far as it listens, and
+// returns that as the error.
+func (p *peerConn) refuse(err error) error {
+	var refusal *protocol.PeerError
+	if !errors.As(err, &refusal) {
+		refusal = &protocol.PeerError{Code: protocol.PeerCodeMalformed, Message: "not what the peer protocol allows here"}
+	}
+	p.write(stepTimeout, protocol.FrameError, protocol.EncodeCBOR(refusal))
+	return err
+}
+
+// errSecret is the refusal of a peer that does not know the secret.
+func errSecret() error {
+	return &protocol.PeerError{Code: protocol.PeerCodeSecret, Message: "security.cluster_secret differs"}
+}
+
+// dialHandshake turns a fresh client connection into a peer link and returns who
+// is at the other end, which has shown that it knows the secret if there is one.
+func (p *peerConn) dialHandshake(own *protocol.PeerHello, secret []byte) (*protocol.PeerHello, error) {
+	if err := p.upgrade(); err != nil {
+		return nil, err
+	}
+	mine := protocol.EncodeCBOR(own)
+	if err := p.write(stepTimeout, protocol.FrameHello, mine); err != nil {
+		return nil, err
+	}
+	_, payload, err := p.read(stepTimeout, protocol.FrameHello)
+	if err != nil {
+		return nil, err
+	}
+	theirs := bytes.Clone(payload)
+	other, err := protocol.DecodeHello(theirs)
+	if err != nil {
+		return nil, p.refuse(err)
+	}
+	if refusal := own.Refuse(other); refusal != nil {
+		return nil, p.refuse(refusal)
+	}
+	if len(secret) == 0 {
+		return other, nil
+	}
+	if err := p.write(stepTimeout, protocol.FrameAuth, protocol.PeerMAC(secret, "dialler", mine, theirs)); err != nil {
+		return nil, err
+	}
+	_, proof, err := p.read(stepTimeout, protocol.FrameAuth)
+	if err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(proof, protocol.PeerMAC(secret, "listener", mine, theirs)) {
+		return nil, p.refuse(errSecret())
+	}
+	return other, nil
+}
+
+// upgrade asks a client port for the peer protocol.
+func (p *peerConn) upgrade() error {
+	deadline := time.Now().Add(stepTimeout)
+	if err := p.conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(p.conn, "PEER\r\n"); err != nil {
+		return fmt.Errorf("send PEER: %w", err)
+	}
+	var line []byte
+	for len(line) < 256 {
+		b, err := p.r.ReadByte()
+		if err != nil {
+			return fmt.Errorf("read answer to PEER: %w", err)
+		}
+		if b != '\n' {
+			line = append(line, b)
+			continue
+		}
+		if s := strings.TrimSuffix(string(line), "\r"); s != "OK" {
+			return fmt.Errorf("the answer to PEER is %.80q and not OK", s)
+		}
+		return nil
+	}
+	return errors.New("the answer to PEER is no line")
+}
+
+// acceptHandshake is the other end of dialHandshake, after the upgrade.
+func (p *peerConn) acceptHandshake(own *protocol.PeerHello, secret []byte) (*protocol.PeerHello, error) {
+	_, payload, err := p.read(stepTimeout, protocol.FrameHello)
+	if err != nil {
+		return nil, p.refuse(err)
+	}
+	theirs := bytes.Clone(payload)
+	other, err := protocol.DecodeHello(theirs)
+	if err != nil {
+		return nil, p.refuse(err)
+	}
+	if refusal := own.Refuse(other); refusal != nil {
+		return nil, p.refuse(refusal)
+	}
+	mine := protocol.EncodeCBOR(own)
+	if err := p.write(stepTimeout, protocol.FrameHello, mine); err != nil {
+		return nil, err
+	}
+	if len(secret) == 0 {
+		return other, nil
+	}
+	_, proof, err := p.read(stepTimeout, protocol.FrameAuth)
+	if err != nil {
+		return nil, p.refuse(err)
+	}
+	if !hmac.Equal(proof, protocol.PeerMAC(secret, "dialler", theirs, mine)) {
+		return nil, p.refuse(errSecret())
+	}
+	return other, p.write(stepTimeout, protocol.FrameAuth, protocol.PeerMAC(secret, "listener", theirs, mine))
+}
+
+// closeWith closes a connection when ctx ends, so that nobody stays blocked in
+// it; the returned function closes it at once.
+func closeWith(ctx context.Context, conn net.Conn) func() {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	return func() {
+		stop()
+		conn.Close()
+	}
+}
+
+// ignoreEOF returns nil for the end of a link between two requests, which is how
+// a link ends.
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,230 @@
+package replication
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"merklekv/pkg/hlc"
+)
+
+// Times of the state machine. Each names what it bounds.
+const (
+	headEvery     = time.Second             // between two heads
+	headGap       = 50 * time.Millisecond   // between two heads at least
+	mqttSilence   = 2500 * time.Millisecond // unheard by MQTT: heads go over TCP
+	liveFor       = 5 * time.Second         // a peer counts as alive after it was heard
+	gapPatience   = 200 * time.Millisecond  // a gap that messages in flight may still close
+	startPatience = 5 * time.Second         // for the first peer to answer
+	startAlone    = time.Second             // for anybody to show up
+	handOver      = 5 * time.Second         // for a peer to take over the entries
+	rivalGap      = 500 * time.Millisecond  // between two heads that prove a rival alive
+	forgetAfter   = 10 * time.Minute        // a peer, an address, an ended instance in heads
+	maxPeers      = 4096
+)
+
+// peer is another instance, as far as it was heard of.
+type peer struct {
+	instance uint64
+	nodeID   string // empty until it said so
+	address  string // where it says it can be dialled
+	version  string
+	started  int64
+	counter  uint64          // of its last head
+	head     *Head           // its last one
+	known    map[uint64]Mark // what it holds
+	down     bool            // it said good-bye
+
+	heard, heardMQTT, heardTCP time.Duration // never: -forever
+	first                      time.Duration // first head, to prove a rival alive
+}
+
+const never = -time.Hour
+
+// peer returns the record of an instance, which it makes if there is room.
+func (c *core) peer(instance uint64) *peer {
+	p := c.peers[instance]
+	if p == nil {
+		if len(c.peers) >= maxPeers {
+			return nil
+		}
+		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never, first: never}
+		c.peers[instance] = p
+	}
+	return p
+}
+
+// note records that the peer holds the changes of an origin up to m.
+func (p *peer) note(origin uint64, m Mark) {
+	if m.Seq > p.known[origin].Seq {
+		p.known[origin] = m
+	}
+}
+
+// noteHead records what a head says.
+func (p *peer) noteHead(h *Head) {
+	p.nodeID, p.address, p.started, p.counter, p.head = h.NodeID, h.Address, h.Started, h.Counter, h
+	p.down = false
+	newest := p.known[p.instance]
+	p.known = make(map[uint64]Mark, len(h.Vector)+1)
+	for _, it := range h.Vector {
+		p.known[it.Instance] = Mark{it.Seq, hlc.Timestamp(it.HLC)}
+	}
+	p.note(p.instance, h.Last)
+	p.note(p.instance, newest)
+}
+
+// live reports whether a peer can be counted on at present.
+func (c *core) live(p *peer) bool { return !p.down && c.now-p.heard <= liveFor }
+
+// livePeers returns the peers that can be counted on, by instance.
+func (c *core) livePeers() []*peer {
+	var live []*peer
+	for _, id := range slices.Sorted(maps.Keys(c.peers)) {
+		if p := c.peers[id]; c.live(p) {
+			live = append(live, p)
+		}
+	}
+	return live
+}
+
+// host is a name under which peers can be reached.
+type host struct {
+	name       string // host:port
+	configured bool
+	addrs      []string      // ip:port, what it resolved to last
+	resolving  bool          // an answer is awaited
+	asked      time.Duration // when it was last resolved
+	used       time.Duration // when it was last named by a peer
+}
+
+// endpoint is an address to dial.
+type endpoint struct {
+	addr     string // ip:port
+	instance uint64 // of who answered there last, 0 for nobody yet
+	self     bool   // it is this node
+	busy     bool   // a dial is under way
+	fails    int
+	next     time.Duration // not to be dialled before
+	err      string        // of the last dial
+}
+
+// addHost makes a name known.
+func (c *core) addHost(name string, configured bool) {
+	if name == "" || name == c.set.Address {
+		return
+	}
+	h := c.hosts[name]
+	if h == nil {
+		if len(c.hosts) >= maxPeers {
+			return
+		}
+		h = &host{name: name, asked: never}
+		c.hosts[name] = h
+	}
+	h.configured = h.configured || configured
+	h.used = c.now
+	if h.asked == never {
+		c.resolve(h)
+	}
+}
+
+// resolve asks for a name's addresses, at most once a second.
+func (c *core) resolve(h *host) {
+	if h.resolving || c.now-h.asked < time.Second {
+		return
+	}
+	h.resolving, h.asked = true, c.now
+	c.emit(action{kind: actResolve, addr: h.name})
+}
+
+// onResolved takes in what a name resolved to; none after a failure, which
+// leaves the last known addresses in use.
+func (c *core) onResolved(name string, addrs []string) {
+	h := c.hosts[name]
+	if h == nil {
+		return
+	}
+	h.resolving = false
+	if len(addrs) > 0 {
+		h.addrs = slices.Compact(slices.Sorted(slices.Values(addrs)))
+	}
+	c.rebuildEndpoints()
+	c.step()
+}
+
+// rebuildEndpoints makes the endpoints those of all hosts.
+func (c *core) rebuildEndpoints() {
+	wanted := make(map[string]bool)
+	for _, h := range c.hosts {
+		for _, a := range h.addrs {
+			wanted[a] = true
+		}
+	}
+	for a := range wanted {
+		if c.endpoints[a] == nil {
+			c.endpoints[a] = &endpoint{addr: a}
+		}
+	}
+	maps.DeleteFunc(c.endpoints, func(a string, e *endpoint) bool { return !wanted[a] && !e.busy })
+}
+
+// endpointsByAddr returns the endpoints in a fixed order.
+func (c *core) endpointsByAddr() []*endpoint {
+	all := make([]*endpoint, 0, len(c.endpoints))
+	for _, a := range slices.Sorted(maps.Keys(c.endpoints)) {
+		all = append(all, c.endpoints[a])
+	}
+	return all
+}
+
+// endpointOf returns where to dial a peer, nil if that is not known or is
+// failing. busy says that there is a place, which is in use.
+func (c *core) endpointOf(p *peer) (e *endpoint, busy bool) {
+	for _, e := range c.endpointsByAddr() {
+		if e.instance != p.instance {
+			continue
+		}
+		if e.busy {
+			return nil, true
+		}
+		if c.now >= e.next {
+			return e, false
+		}
+	}
+	if h := c.hosts[p.address]; h != nil {
+		for _, a := range h.addrs {
+			e := c.endpoints[a]
+			if e != nil && e.instance != p.instance && !e.self && !e.busy && c.now >= e.next {
+				return e, false
+			}
+		}
+	}
+	return nil, false
+}
+
+// forget drops what has not been heard of for long, and looks names up again.
+func (c *core) forget() {
+	changed := false
+	for id, p := range c.peers {
+		if c.now-p.heard > forgetAfter {
+			delete(c.peers, id)
+		}
+	}
+	for name, h := range c.hosts {
+		if !h.configured && c.now-h.used > forgetAfter {
+			delete(c.hosts, name)
+			changed = true
+		} else if c.now-h.asked >= c.set.DiscoveryInterval {
+			c.resolve(h)
+			for _, a := range h.addrs {
+				if e := c.endpoints[a]; e != nil {
+					e.self = false // addresses change hands
+				}
+			}
+		}
+	}
+	if changed {
+		c.rebuildEndpoints()
+	}
+}

@@ -1,0 +1,168 @@
+package replication
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"merklekv/pkg/kv"
+)
+
+// broker is the link to one broker as a publisher sees it.
+type broker interface {
+	Publish(ctx context.Context, topic string, retained bool, payload []byte) error
+	Up() bool
+}
+
+// publisher sends own changes and heads to one broker, in this order: a head
+// follows the changes that it tells of.
+type publisher struct {
+	link     broker
+	rep      Replica
+	codec    *Codec
+	counter  *atomic.Uint64
+	instance uint64
+	updates  string // topic
+	heads    string // topic
+	met      *metrics
+
+	wake chan struct{}          // capacity 1
+	head atomic.Pointer[[]byte] // the next one to go out
+
+	pos   uint64 // in the log
+	batch batchBuilder
+	pace  pacer
+}
+
+// poke says that there may be something to publish.
+func (p *publisher) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run publishes until ctx ends, and then what is left, for as long as flush
+// lives.
+func (p *publisher) run(ctx, flush context.Context) {
+	for {
+		select {
+		case <-p.wake:
+			p.publishAll(ctx, true)
+		case <-ctx.Done():
+			p.publishAll(flush, false)
+			return
+		}
+	}
+}
+
+func (p *publisher) publishAll(ctx context.Context, paced bool) {
+	head := p.head.Swap(nil)
+	for p.link.Up() && ctx.Err() == nil {
+		if paced && !p.pace.wait(ctx) {
+			return
+		}
+		n := p.collect()
+		if n == 0 {
+			break
+		}
+		p.pace.sent(n)
+		if !p.send(ctx, n) {
+			break
+		}
+	}
+	if !p.link.Up() {
+		// What is made meanwhile is not kept for the broker: peers see a gap and
+		// fetch it.
+		p.pos = p.rep.LogHead()
+		return
+	}
+	if head != nil {
+		p.link.Publish(ctx, p.heads, false, *head) // another one follows in a second
+	}
+}
+
+// collect gathers the next batch of own changes and returns how many they are.
+func (p *publisher) collect() int {
+	for {
+		full := false
+		next, _ := p.rep.ReadLog(p.pos, 8192, func(c *kv.Change) bool {
+			if c.Origin != p.instance || c.Seq == 0 {
+				return true
+			}
+			full = !p.batch.add(c)
+			return !full
+		})
+		if full {
+			next-- // it opens the next batch
+		}
+		if next == p.pos || full {
+			p.pos = next
+			return p.batch.count
+		}
+		p.pos = next
+	}
+}
+
+// send publishes the batch that was gathered.
+func (p *publisher) send(ctx context.Context, n int) bool {
+	message := p.codec.Seal(KindBatch, p.instance, p.counter.Add(1), p.batch.body())
+	if err := p.link.Publish(ctx, p.updates, false, message); err != nil {
+		return false
+	}
+	p.met.published.Add(float64(n))
+	p.met.batchBytes.Add(float64(len(message)))
+	return true
+}
+
+// linger is how long changes are gathered under a high rate.
+const linger = 2 * time.Millisecond
+
+// pacer keeps the rate of messages low when the rate of changes is high, and the
+// delay of a change low when it is not: up to 1,000 messages a second go out at
+// once, with bursts of 8; above that, changes are gathered for 2 ms until that
+// gathers few.
+type pacer struct {
+	tokens   float64
+	last     time.Time
+	lingers  bool
+	interval *time.Timer
+}
+
+const (
+	paceBurst = 8
+	fewer     = 4 // changes gathered in a linger that end it
+)
+
+// wait lets time pass if the rate is high, and reports whether ctx still lives.
+func (p *pacer) wait(ctx context.Context) bool {
+	now := time.Now()
+	p.tokens = min(paceBurst, p.tokens+float64(now.Sub(p.last))/float64(time.Millisecond))
+	p.last = now
+	if p.tokens < 1 {
+		p.lingers = true
+	}
+	if !p.lingers {
+		return true
+	}
+	if p.interval == nil {
+		p.interval = time.NewTimer(linger)
+	} else {
+		p.interval.Reset(linger)
+	}
+	select {
+	case <-p.interval.C:
+		return true
+	case <-ctx.Done():
+		p.interval.Stop()
+		return false
+	}
+}
+
+// sent records that a message with n changes goes out.
+func (p *pacer) sent(n int) {
+	p.tokens--
+	if n <= fewer {
+		p.lingers = false
+	}
+}

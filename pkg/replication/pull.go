@@ -1,0 +1,317 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"merklekv/pkg/kv"
+	"merklekv/pkg/protocol"
+)
+
+// exchange dials an address, swaps heads, and pulls what the core asks for.
+func (r *Replicator) exchange(ctx context.Context, addr string) error {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	conn, err := r.opts.Dial(dialCtx, "tcp", addr)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("dial: %w", err)
+	}
+	defer closeWith(ctx, conn)()
+	p := newPeerConn(conn, nil)
+	other, err := p.dialHandshake(r.hello(), r.opts.Secret)
+	if err != nil {
+		return fmt.Errorf("handshake: %w", err)
+	}
+	var ours []byte
+	var unwanted error
+	err = r.do(ctx, func(c *core) {
+		if unwanted = c.onHello(addr, other); unwanted == nil {
+			ours = EncodeHead(c.head())
+		}
+	})
+	if err = errors.Join(err, unwanted); err != nil {
+		return err
+	}
+	if err := p.write(stepTimeout, protocol.FrameHead, ours); err != nil {
+		return err
+	}
+	head, err := p.readHead(other.Instance)
+	if err != nil {
+		return err
+	}
+	var pull *protocol.PeerPull
+	err = r.do(ctx, func(c *core) {
+		c.onHead(head, viaTCP)
+		pull = c.pullFrom(addr, other.Instance)
+	})
+	if err != nil || pull == nil {
+		return err
+	}
+	return r.pull(ctx, p, addr, other.Instance, pull)
+}
+
+// readHead reads the head of an instance.
+func (p *peerConn) readHead(instance uint64) (*Head, error) {
+	_, payload, err := p.read(stepTimeout, protocol.FrameHead)
+	if err != nil {
+		return nil, err
+	}
+	h, err := DecodeHead(payload)
+	if err != nil {
+		return nil, err
+	}
+	if h.Instance != instance {
+		return nil, fmt.Errorf("%w: head of another instance", ErrMalformed)
+	}
+	return h, nil
+}
+
+// pull asks for changes and merges what comes, frame by frame.
+func (r *Replicator) pull(ctx context.Context, p *peerConn, addr string, instance uint64, pull *protocol.PeerPull) (err error) {
+	defer func() {
+		if err != nil {
+			r.met.pulls.WithLabelValues(pullResult(err)).Inc()
+		}
+	}()
+	if err := p.write(frameTimeout, protocol.FramePull, protocol.EncodeCBOR(pull)); err != nil {
+		return err
+	}
+	st := &pullState{late: make(map[uint64]bool)}
+	for {
+		t, payload, err := p.read(frameTimeout, protocol.FrameEntries, protocol.FrameDone)
+		if err != nil {
+			return fmt.Errorf("pull: %w", err)
+		}
+		if t == protocol.FrameDone {
+			done := new(protocol.PeerDone)
+			if err := protocol.DecodeCBOR(payload, done); err != nil {
+				return fmt.Errorf("pull: %w", err)
+			}
+			return r.do(ctx, func(c *core) { c.onPullDone(addr, instance, st, done) })
+		}
+		changes, err := protocol.DecodeEntries(payload, 0, 0)
+		if err == nil && len(changes) == 0 {
+			err = fmt.Errorf("%w: frame without entries", protocol.ErrPeerMalformed)
+		}
+		if err != nil {
+			return fmt.Errorf("pull: %w", err)
+		}
+		if err := r.do(ctx, func(c *core) { c.onEntries(st, changes) }); err != nil {
+			return err
+		}
+	}
+}
+
+// pullResult returns the label under which a failed pull is counted.
+func pullResult(err error) string {
+	var refusal *protocol.PeerError
+	if errors.As(err, &refusal) && refusal.Code == protocol.PeerCodeBusy {
+		return "busy"
+	}
+	return "failed"
+}
+
+// ServePeer speaks the peer protocol on a connection that a client upgraded,
+// until the other end closes it, breaks the protocol, or ctx ends. rest is what
+// was read after the upgrade. It closes the connection. ServePeer may be called
+// before and after Run; then it only waits or returns.
+func (r *Replicator) ServePeer(ctx context.Context, conn net.Conn, rest []byte) {
+	defer closeWith(ctx, conn)()
+	err := r.servePeer(ctx, newPeerConn(conn, rest))
+	var refusal *protocol.PeerError
+	switch {
+	case err == nil:
+	case errors.Is(err, protocol.ErrFrameTooLong), errors.Is(err, protocol.ErrFrameType),
+		errors.Is(err, protocol.ErrPeerMalformed), errors.Is(err, ErrMalformed), errors.As(err, &refusal):
+		r.met.dropped.WithLabelValues("peer").Inc()
+		r.quiet.warn(r.log, "peer refused", err, "remote", conn.RemoteAddr().String())
+	default:
+		r.log.Debug("peer link ended", "remote", conn.RemoteAddr().String(), "err", err)
+	}
+}
+
+func (r *Replicator) servePeer(ctx context.Context, p *peerConn) error {
+	other, err := p.acceptHandshake(r.hello(), r.opts.Secret)
+	if err != nil {
+		return err
+	}
+	for known := false; ; {
+		t, payload, err := p.read(idleTimeout, protocol.FrameHead, protocol.FramePull)
+		if err != nil {
+			return ignoreEOF(err)
+		}
+		if !known {
+			known = true
+			// The address tells nothing: it is where the dialler's port is.
+			if err := r.do(ctx, func(c *core) { err = c.onHello("", other) }); err != nil {
+				return err
+			}
+			if err != nil && !errors.Is(err, errSelf) {
+				return err
+			}
+		}
+		if t == protocol.FrameHead {
+			err = r.serveHead(ctx, p, other.Instance, payload)
+		} else {
+			err = r.servePull(ctx, p, payload)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// serveHead takes in a head and answers with the own one.
+func (r *Replicator) serveHead(ctx context.Context, p *peerConn, instance uint64, payload []byte) error {
+	h, err := DecodeHead(payload)
+	if err == nil && h.Instance != instance {
+		err = fmt.Errorf("%w: head of another instance", ErrMalformed)
+	}
+	if err != nil {
+		return p.refuse(err)
+	}
+	var ours []byte
+	err = r.do(ctx, func(c *core) {
+		c.onHead(h, viaTCP)
+		ours = EncodeHead(c.head())
+	})
+	if err != nil {
+		return err
+	}
+	return p.write(stepTimeout, protocol.FrameHead, ours)
+}
+
+// servePull answers a pull, or refuses it while too many are served.
+func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte) error {
+	pull := new(protocol.PeerPull)
+	if err := protocol.DecodeCBOR(payload, pull); err != nil {
+		return p.refuse(err)
+	}
+	select {
+	case r.serving <- struct{}{}:
+		defer func() { <-r.serving }()
+	default:
+		busy := &protocol.PeerError{Code: protocol.PeerCodeBusy, Message: fmt.Sprintf("%d pulls are being served", cap(r.serving))}
+		return p.write(stepTimeout, protocol.FrameError, protocol.EncodeCBOR(busy))
+	}
+	var mine []protocol.VectorItem
+	err := r.do(ctx, func(c *core) {
+		c.readOwn()
+		mine = c.vec.Items()
+	})
+	if err != nil {
+		return err
+	}
+	s := &stream{ctx: ctx, rep: r.opts.Replica, out: p, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine}
+	s.limitTo(pull.Origins)
+	if err := s.run(); err != nil {
+		return err
+	}
+	r.met.servedPull.Inc()
+	done := protocol.PeerDone{Vector: mine, Full: s.full, Entries: s.sent}
+	return p.write(frameTimeout, protocol.FrameDone, protocol.EncodeCBOR(&done))
+}
+
+// stream sends the changes that a peer lacks, in frames of bounded size.
+type stream struct {
+	ctx     context.Context
+	rep     Replica
+	out     *peerConn
+	theirs  *Vector
+	mine    []protocol.VectorItem
+	origins map[uint64]bool // nil: all
+
+	frame []byte // entries that wait
+	count int
+	sent  uint64
+	full  bool
+	err   error
+}
+
+func (s *stream) limitTo(origins []uint64) {
+	if len(origins) == 0 {
+		return
+	}
+	s.origins = make(map[uint64]bool)
+	for _, o := range origins {
+		s.origins[o] = true
+	}
+}
+
+// run sends what the log still has, or everything if that does not reach back
+// far enough.
+func (s *stream) run() error {
+	pos, end := uint64(0), s.rep.LogHead()
+	for first := true; s.err == nil && !s.full; first = false {
+		next, lost := s.rep.ReadLog(pos, 1024, s.offer)
+		if first {
+			// What the log holds is read from its oldest change on from here, so
+			// its floors are judged once that one has been seen.
+			s.full = s.tooOld()
+		} else if lost {
+			s.full = true
+		}
+		if next == pos || next >= end {
+			break
+		}
+		pos = next
+	}
+	if s.full && s.err == nil {
+		s.rep.Dump(s.dump)
+	}
+	s.flush()
+	return s.err
+}
+
+// tooOld reports whether the log has lost something that the peer lacks.
+func (s *stream) tooOld() bool {
+	for _, it := range s.mine {
+		if s.origins != nil && !s.origins[it.Instance] {
+			continue
+		}
+		have := s.theirs.Prefix(it.Instance).Seq
+		if have < it.Seq && have+1 < s.rep.LogFloor(it.Instance) {
+			return true
+		}
+	}
+	return false
+}
+
+// offer sends a change of the log if the peer lacks it.
+func (s *stream) offer(c *kv.Change) bool {
+	if c.Seq != 0 && (s.origins == nil || s.origins[c.Origin]) && !s.theirs.Contains(c.Origin, c.Seq) {
+		s.add(c)
+	}
+	return s.err == nil
+}
+
+// dump sends an entry, whose place nobody knows.
+func (s *stream) dump(e *kv.Entry) bool {
+	s.add(&kv.Change{Origin: e.Version.Instance, Entry: *e})
+	return s.err == nil
+}
+
+func (s *stream) add(c *kv.Change) {
+	if s.count > 0 && len(s.frame)+protocol.ChangeSize(c) > protocol.EntriesFrameSize {
+		s.flush()
+	}
+	s.frame = protocol.AppendChange(s.frame, c, false)
+	s.count++
+	s.sent++
+}
+
+// flush sends what waits.
+func (s *stream) flush() {
+	if s.count == 0 || s.err != nil {
+		return
+	}
+	if s.err = s.ctx.Err(); s.err == nil {
+		s.err = s.out.write(frameTimeout, protocol.FrameEntries, protocol.AppendEntriesHead(nil, s.count), s.frame)
+	}
+	s.count, s.frame = 0, s.frame[:0]
+	if cap(s.frame) > 4*protocol.EntriesFrameSize {
+		s.frame = nil
+	}
+}

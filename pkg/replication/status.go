@@ -1,0 +1,101 @@
+package replication
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"merklekv/pkg/protocol"
+)
+
+// Status is what a replicator knows of itself and its peers.
+type Status struct {
+	Ready    bool
+	Reasons  []string // why it is not, or why it steps down
+	Instance uint64
+	Vector   []protocol.VectorItem
+	Peers    []PeerStatus
+	Brokers  []BrokerStatus
+	Deferred []Deferred
+	Gaps     int // origins of which something is known to be missing
+	Pulling  int // pulls under way
+}
+
+// PeerStatus is what is known of one peer.
+type PeerStatus struct {
+	NodeID     string
+	Instance   uint64
+	Address    string
+	Version    string
+	Live       bool          // heard from within the last five seconds
+	Heard      time.Duration // ago
+	ByMQTT     bool          // heard by MQTT lately
+	LagEntries uint64        // changes of it that are missing here
+	LagMillis  int64         // its newest change's stamp less that of the newest one here
+	Missing    uint64        // own changes that it is not known to hold
+	Wall       int64         // its clock in its last head, Unix milliseconds
+	Head       *Head         // its last one, nil if none came; not to be changed
+}
+
+// instanceTag is a short form of the instance for people.
+func (p *PeerStatus) instanceTag() string { return fmt.Sprintf("%08x", p.Instance>>32) }
+
+// BrokerStatus is the state of the link to one broker.
+type BrokerStatus struct {
+	Address  string
+	Up       bool
+	Reason   string // why it is down
+	Since    time.Time
+	Dropped  uint64 // messages that came faster than they were applied
+	Oversize uint64
+}
+
+// Lag is how far this node is behind one origin.
+type Lag struct {
+	NodeID   string
+	Instance uint64
+	Entries  uint64
+	Millis   int64
+}
+
+// status returns the core's part of a Status.
+func (c *core) status() Status {
+	s := Status{
+		Ready: c.ready && c.leaving == nil, Reasons: c.reasons(), Instance: c.set.Instance,
+		Vector: c.vec.Items(), Deferred: c.deferredList(), Gaps: len(c.wants), Pulling: len(c.pulling),
+	}
+	own := c.vec.Prefix(c.set.Instance).Seq
+	for _, id := range slices.Sorted(maps.Keys(c.peers)) {
+		p := c.peers[id]
+		here, there := c.vec.Prefix(id), p.known[id]
+		ps := PeerStatus{
+			NodeID: p.nodeID, Instance: id, Address: p.address, Version: p.version, Live: c.live(p),
+			Heard: c.now - p.heard, ByMQTT: c.now-p.heardMQTT <= mqttSilence, Head: p.head,
+		}
+		if there.Seq > here.Seq {
+			ps.LagEntries = there.Seq - here.Seq
+			ps.LagMillis = max(0, there.HLC.Millis()-here.HLC.Millis())
+			if here.Seq == 0 {
+				ps.LagMillis = max(0, there.HLC.Millis()-p.started)
+			}
+		}
+		if held := p.known[c.set.Instance].Seq; own > held {
+			ps.Missing = own - held
+		}
+		if p.head != nil {
+			ps.Wall = p.head.Wall
+		}
+		s.Peers = append(s.Peers, ps)
+	}
+	return s
+}
+
+// deferredList returns the deferrals by instance.
+func (c *core) deferredList() []Deferred {
+	var list []Deferred
+	for _, id := range slices.Sorted(maps.Keys(c.deferred)) {
+		list = append(list, c.deferred[id])
+	}
+	return list
+}
