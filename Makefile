@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The last tag of the form v1.2.3; before the first one, a version that is none, with the commit.
+VERSION  ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//' | grep . || \
+	echo "0.0.0-dev+$$(git describe --always --dirty 2>/dev/null || echo unknown)")
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # Of the commit, not of the build: the same source gives the same binary.
 CREATED  ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)

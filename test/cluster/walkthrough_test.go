@@ -1,0 +1,147 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// updatesTopic is where the nodes of the compose file publish, by configs/docker.toml.
+const updatesTopic = "merkle-kv/updates"
+
+// The walk-through of the README, with the tools that it names.
+func TestWalkThroughWithNetcat(t *testing.T) {
+	netcat := tool(t, "nc")
+	c := shared(t)
+	if got := pipe(t, netcat, c.Node(1), `SET user:alice "Alice Johnson"`); got != "OK" {
+		t.Fatalf("SET through nc answered %q, want OK", got)
+	}
+	for _, n := range c.All() {
+		Eventually(t, "nc reads the value from "+n.Name, func() error {
+			if got := pipe(t, netcat, n, "GET user:alice"); got != `"Alice Johnson"` {
+				return fmt.Errorf("GET through nc answered %q", got)
+			}
+			return nil
+		})
+	}
+}
+
+func TestWalkThroughWithMosquitto(t *testing.T) {
+	subscriber := tool(t, "mosquitto_sub")
+	c := shared(t)
+	ctx, cancel := context.WithTimeout(t.Context(), eventually)
+	defer cancel()
+	var output lockedBuffer
+	command := exec.CommandContext(ctx, subscriber,
+		"-h", "localhost", "-p", strconv.Itoa(c.BrokerPort()), "-t", "merkle-kv/#", "-F", "%t")
+	command.Stdout, command.Stderr = &output, &output
+	must(t, command.Start())
+	defer func() {
+		cancel()
+		_ = command.Wait() // ended by us: its exit code says nothing
+	}()
+	// A subscription says nowhere that it stands, so writes go on until one is seen.
+	Eventually(t, "mosquitto_sub shows a message on "+updatesTopic, func() error {
+		write(t, c.Node(1), "OK", "SET test:mqtt success")
+		if !strings.Contains(output.String(), updatesTopic+"\n") {
+			return fmt.Errorf("it printed %q", output.String())
+		}
+		return nil
+	})
+}
+
+// tool finds a program, or skips the test.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("%s is not installed", name)
+	}
+	return path
+}
+
+// pipe sends one line through nc, as a shell pipe does, and returns the line that comes back. -N
+// closes the sending side at the end of the input, or Debian's nc would wait for ever.
+func pipe(t *testing.T, netcat string, n Node, line string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(n.Address)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), replyTimeout)
+	defer cancel()
+	command := exec.CommandContext(ctx, netcat, "-N", host, port)
+	command.Stdin = strings.NewReader(line + "\n")
+	output, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s | nc -N %s %s: %v: %s", line, host, port, err, output)
+	}
+	return strings.TrimRight(string(output), "\r\n")
+}
+
+// seenOnBroker waits until writes on the node are published on the broker.
+func seenOnBroker(t *testing.T, c *Cluster, from Node) {
+	t.Helper()
+	seen := make(chan struct{}, 1)
+	options := mqtt.NewClientOptions().
+		AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", c.BrokerPort())).
+		SetClientID("watch-" + from.Name).SetProtocolVersion(4).
+		SetAutoReconnect(false).SetConnectTimeout(5 * time.Second)
+	var subscriber mqtt.Client
+	Eventually(t, "the test subscribes at the broker", func() error {
+		subscriber = mqtt.NewClient(options)
+		token := subscriber.Connect()
+		if !token.WaitTimeout(replyTimeout) || token.Error() != nil {
+			return fmt.Errorf("connect: %v", token.Error())
+		}
+		return nil
+	})
+	defer subscriber.Disconnect(0)
+	marker := []byte("published:" + from.Name)
+	token := subscriber.Subscribe(updatesTopic, 0, func(_ mqtt.Client, m mqtt.Message) {
+		if !bytes.Contains(m.Payload(), marker) {
+			return
+		}
+		select {
+		case seen <- struct{}{}:
+		default:
+		}
+	})
+	if !token.WaitTimeout(replyTimeout) || token.Error() != nil {
+		t.Fatalf("subscribe: %v", token.Error())
+	}
+	Eventually(t, "a write on "+from.Name+" is published", func() error {
+		write(t, from, "OK", "SET "+string(marker)+" yes")
+		select {
+		case <-seen:
+			return nil
+		default:
+			return fmt.Errorf("no message with %s on %s", marker, updatesTopic)
+		}
+	})
+}
+
+// lockedBuffer is a buffer that a process fills while a test reads it.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
