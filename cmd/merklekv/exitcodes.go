@@ -4,14 +4,16 @@ import (
 	"errors"
 
 	"merklekv/pkg/config"
+	"merklekv/pkg/replication"
 )
 
 // Exit codes, for whoever supervises the process.
 const (
-	exitOK      = 0   // done, or stopped cleanly
-	exitFailure = 1   // something did not work; standard error says what
-	exitUsage   = 2   // the command line or the configuration has to be changed
-	exitForced  = 130 // a second signal ended the process before it had stopped
+	exitOK        = 0   // done, or stopped cleanly
+	exitFailure   = 1   // something did not work; standard error says what
+	exitUsage     = 2   // the command line or the configuration has to be changed
+	exitDuplicate = 3   // another node with this node_id is running, and this one gave way
+	exitForced    = 130 // a second signal ended the process before it had stopped
 )
 
 // usageError is a command line that cannot be understood.
@@ -28,6 +30,8 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &usage), config.IsConfigError(err):
 		return exitUsage
+	case errors.Is(err, replication.ErrDuplicateNodeID):
+		return exitDuplicate
 	default:
 		return exitFailure
 	}

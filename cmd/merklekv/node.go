@@ -1,13 +1,13 @@
 package main
 
 import (
-	"errors"
 	"log/slog"
 
 	"merklekv/pkg/config"
+	"merklekv/pkg/node"
 )
 
 // newNode makes the node that serve runs.
-func newNode(config.Config, *slog.Logger) (runner, error) {
-	return nil, errors.New("this build has no node")
+func newNode(c config.Config, logger *slog.Logger) (runner, error) {
+	return node.New(node.Options{Config: c, Version: version, Logger: logger})
 }

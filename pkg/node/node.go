@@ -1,0 +1,291 @@
+// Package node is the program as a type: it makes the parts, wires them, starts
+// them in order and stops them in reverse. It is the only package that sees all
+// of them; its adapters are a few lines each.
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"merklekv/pkg/admin"
+	"merklekv/pkg/broker"
+	"merklekv/pkg/config"
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/protocol"
+	"merklekv/pkg/replication"
+	"merklekv/pkg/server"
+	"merklekv/pkg/store"
+)
+
+// Options say which node to make.
+type Options struct {
+	// Config is the node's configuration. Unlike one that is loaded from a file
+	// it may have ports 0, which take free ones.
+	Config config.Config
+	// Version is the program's.
+	Version string
+	// Logger takes the log of all parts; nil discards it.
+	Logger *slog.Logger
+}
+
+// Node is one member of a cluster: a replica, the ports through which clients,
+// peers and operators reach it, and the way to the others.
+type Node struct {
+	config   config.Config
+	version  string
+	logger   *slog.Logger
+	started  time.Time
+	registry *prometheus.Registry
+
+	median      *hlc.MedianClock
+	clock       *hlc.Clock
+	store       *store.Store
+	closeStore  sync.Once
+	server      *server.Server
+	admin       *admin.Server
+	broker      *broker.Broker // nil unless it runs in-process
+	replication *replication.Replicator
+
+	shutdown chan struct{} // holds a token when a client said SHUTDOWN
+}
+
+// New makes a node and binds its ports. It serves nobody before Run; Close
+// releases it if Run is never called. A New that fails leaves nothing behind.
+func New(o Options) (_ *Node, err error) {
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{
+		config: o.Config, version: o.Version, logger: logger.With("component", "node", "node_id", o.Config.NodeID),
+		started: time.Now(), registry: prometheus.NewRegistry(), shutdown: make(chan struct{}, 1),
+	}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	for _, open := range []func(*slog.Logger) error{
+		n.openMetrics, n.openStore, n.openBroker, n.openServer, n.openReplication, n.openAdmin,
+	} {
+		if err := open(logger); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) openMetrics(*slog.Logger) error {
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		n.buildInfo(),
+	} {
+		if err := n.registry.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+func (n *Node) buildInfo() prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "merklekv_build_info", Help: "Always 1; the labels name the node and its version.",
+		ConstLabels: prometheus.Labels{"node_id": n.config.NodeID, "version": n.version},
+	})
+	g.Set(1)
+	return g
+}
+
+func (n *Node) openStore(logger *slog.Logger) error {
+	n.median = hlc.NewMedianClock(time.Now)
+	n.clock = hlc.NewClock(n.median.Millis, n.config.Replication.MaxClockDrift.Duration().Milliseconds())
+	var err error
+	n.store, err = store.New(store.Options{
+		Clock: n.clock, MemoryLimit: int64(n.config.Storage.MemoryLimitMB) << 20,
+		RingBytes: int64(n.config.Replication.RingMB) << 20, Logger: logger,
+	})
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	return n.store.Register(n.registry)
+}
+
+// openBroker binds the in-process broker, if the node has one, and makes sure
+// that the node uses it.
+func (n *Node) openBroker(logger *slog.Logger) error {
+	if !n.config.Broker.Enabled {
+		return nil
+	}
+	b, err := broker.New(broker.Options{
+		Address: hostPort(n.config.Broker.BindAddress, n.config.Broker.BindPort),
+		Prefix:  n.config.MQTT.TopicPrefix, Users: n.config.Broker.Accounts(), Logger: logger,
+	})
+	if err != nil {
+		return fmt.Errorf("open broker: %w", err)
+	}
+	n.broker = b
+	if n.config.MQTT.BrokerAddress == "" {
+		n.config.MQTT.BrokerAddress = reach(n.config.Broker.BindAddress, b.Addr())
+	}
+	return b.Register(n.registry)
+}
+
+func (n *Node) openServer(logger *slog.Logger) error {
+	var shutdown func()
+	if n.config.Admin.AllowShutdown {
+		shutdown = n.requestShutdown
+	}
+	s, err := server.Listen(server.Options{
+		Address: hostPort(n.config.Network.BindAddress, n.config.Network.BindPort),
+		Limits:  limits(n.config.Network), MaxRequestBytes: n.config.Network.MaxRequestBytes,
+		Version: n.version, Store: n.store, Ready: n.serving, Info: n.info,
+		Shutdown: shutdown, Peer: n.servePeer, Registerer: n.registry, Logger: logger,
+	})
+	if err != nil {
+		return fmt.Errorf("open client port: %w", err)
+	}
+	n.server = s
+	return nil
+}
+
+func (n *Node) openReplication(logger *slog.Logger) error {
+	c := n.config
+	r, err := replication.New(replication.Options{
+		NodeID: c.NodeID, Prefix: c.MQTT.TopicPrefix, Address: n.advertised(), Version: n.version,
+		Secret: []byte(c.Security.ClusterSecret.Reveal()),
+		Params: protocol.PeerParams{
+			EpochMillis: hlc.MillisPerEpoch, TombstoneGrace: uint64(c.AntiEntropy.TombstoneGrace),
+		},
+		PeerList: c.AntiEntropy.PeerList, DiscoveryInterval: c.AntiEntropy.PeerDiscoveryInterval.Duration(),
+		MQTT: replication.MQTTOptions{
+			Brokers: n.brokers(), ClientID: c.MQTT.ClientID, Username: c.MQTT.Username,
+			Password: c.MQTT.Password.Reveal(), KeepAlive: c.MQTT.KeepAlive.Duration(), CleanSession: c.MQTT.CleanSession,
+		},
+		Replica: n.store, Millis: n.median.Millis, MaxDrift: c.Replication.MaxClockDrift.Duration,
+		Report: n.median.Report, ReadOnly: n.store.SetReadOnly, Registerer: n.registry, Logger: logger,
+	})
+	if err != nil {
+		return fmt.Errorf("open replication: %w", err)
+	}
+	n.replication = r
+	return nil
+}
+
+func (n *Node) openAdmin(logger *slog.Logger) error {
+	a, err := admin.Listen(admin.Options{
+		Address:  hostPort(n.config.Admin.BindAddress, n.config.Admin.BindPort),
+		Gatherer: n.registry, Ready: n.checks, Logger: logger,
+	})
+	if err != nil {
+		return fmt.Errorf("open admin port: %w", err)
+	}
+	n.admin = a
+	return nil
+}
+
+// Addr returns the address of the client port.
+func (n *Node) Addr() net.Addr { return n.server.Addr() }
+
+// AdminAddr returns the address of the HTTP port for operators.
+func (n *Node) AdminAddr() net.Addr { return n.admin.Addr() }
+
+// BrokerAddr returns the address of the in-process broker, nil without one.
+func (n *Node) BrokerAddr() net.Addr {
+	if n.broker == nil {
+		return nil
+	}
+	return n.broker.Addr()
+}
+
+// Store returns the node's replica.
+func (n *Node) Store() *store.Store { return n.store }
+
+// Replication returns the node's replicator.
+func (n *Node) Replication() *replication.Replicator { return n.replication }
+
+// Registry returns the node's metrics.
+func (n *Node) Registry() *prometheus.Registry { return n.registry }
+
+func (n *Node) requestShutdown() {
+	select {
+	case n.shutdown <- struct{}{}:
+	default:
+	}
+}
+
+// Reload puts those keys of a new configuration into force that can change while
+// the node runs; changed names the keys that differ.
+func (n *Node) Reload(c config.Config, changed []string) {
+	has := func(key string) bool { return slices.Contains(changed, key) }
+	if has("network.max_connections") || has("network.connection_timeout") || has("network.idle_timeout") {
+		if err := n.server.SetLimits(limits(c.Network)); err != nil {
+			n.logger.Error("network limits stay as they are", "err", err)
+		}
+	}
+	if has("storage.memory_limit_mb") {
+		n.store.SetMemoryLimit(int64(c.Storage.MemoryLimitMB) << 20)
+	}
+	if has("broker.users") && n.broker != nil {
+		n.broker.SetUsers(c.Broker.Accounts())
+	}
+}
+
+func limits(c config.Network) server.Limits {
+	return server.Limits{
+		MaxConnections: c.MaxConnections, ConnectionTimeout: c.ConnectionTimeout.Duration(),
+		IdleTimeout: c.IdleTimeout.Duration(),
+	}
+}
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
+
+// reach returns how to dial a listener of this machine that was bound to host.
+func reach(host string, bound net.Addr) string {
+	return config.Reach(host, bound.(*net.TCPAddr).Port)
+}
+
+// Close releases what New made. After Run it does nothing.
+func (n *Node) Close() {
+	if n.admin != nil {
+		n.admin.Close()
+	}
+	if n.server != nil {
+		n.server.Close()
+	}
+	if n.broker != nil {
+		_ = n.broker.Close() // nothing was served
+	}
+	if n.store != nil {
+		n.closeStore.Do(n.store.Close)
+	}
+}
+
+var errShutdown = errors.New("a client said SHUTDOWN")
+
+// brokers returns the addresses of all brokers, each once.
+func (n *Node) brokers() []string {
+	all := append([]string{n.config.MQTT.BrokerAddress}, n.config.MQTT.BrokerAddresses...)
+	slices.Sort(all)
+	all = slices.Compact(all)
+	return slices.DeleteFunc(all, func(a string) bool { return a == "" })
+}
+
+func (n *Node) advertised() string {
+	return cmp.Or(n.config.Network.AdvertiseAddress, reach(n.config.Network.BindAddress, n.server.Addr()))
+}
+
+func (n *Node) servePeer(ctx context.Context, conn net.Conn, rest []byte) {
+	n.replication.ServePeer(ctx, conn, rest)
+}
