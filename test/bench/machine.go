@@ -14,8 +14,9 @@ import (
 func machine(ctx context.Context) string {
 	info, _ := os.ReadFile("/proc/cpuinfo") // "unknown" says that it is not there
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("machine  %s, %d cores, Linux %s\nversions %s, %s, %s",
-		cpuModel(info), runtime.NumCPU(), bytes.TrimSpace(release),
+	load, _ := os.ReadFile("/proc/loadavg") // figures taken beside other work are worth little
+	return fmt.Sprintf("machine  %s, %d cores, Linux %s, load average %.4s\nversions %s, %s, %s",
+		cpuModel(info), runtime.NumCPU(), bytes.TrimSpace(release), load,
 		runtime.Version(), redisVersion(ctx), revision(ctx))
 }
 
