@@ -27,11 +27,11 @@ func (a *app) healthCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "health", Short: "Ask the node of this machine whether it serves clients", Args: cobra.NoArgs,
 		Long: "Asks the admin port of the node on this machine whether it serves clients, or, with\n" +
-			"--of-broker, whether the broker on this machine speaks MQTT. Exit code 0 says yes, 1 no.",
+			"--broker, whether the broker on this machine speaks MQTT. Exit code 0 says yes, 1 no.",
 	}
 	configFlags(cmd)
 	cmd.Flags().StringVar(&url, "url", "", "ask this URL instead of the one that the configuration gives")
-	cmd.Flags().BoolVar(&ofBroker, "of-broker", false, "ask the MQTT broker")
+	cmd.Flags().BoolVar(&ofBroker, "broker", false, "ask the MQTT broker")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		sources := a.sources(cmd)
 		sources.Partial = true

@@ -27,6 +27,7 @@ func (l *loader) readFile() {
 	}
 	data, err := readBounded(l.src.File)
 	if err != nil {
+		l.unread = true
 		l.refuse(Problem{Where: l.src.File, What: err.Error()})
 		return
 	}
@@ -54,6 +55,7 @@ func readBounded(path string) ([]byte, error) {
 func (l *loader) readTOML(data []byte) {
 	parsed := koanf.New(".")
 	if err := parsed.Load(rawbytes.Provider(data), toml.Parser()); err != nil {
+		l.unread = true
 		l.refuse(l.syntaxProblem(err))
 		return
 	}

@@ -79,6 +79,7 @@ type loader struct {
 	origins  map[string]Origin
 	problems []Problem
 	refused  map[string]bool // keys that were given a value that could not be taken
+	unread   bool            // there is a file, and nobody knows what it says
 }
 
 // Load makes a configuration of the defaults and the sources, each over the one
@@ -125,7 +126,7 @@ func (l *loader) finish() (*Loaded, error) {
 	}
 	l.embed(loaded)
 	l.derive(loaded)
-	for _, p := range loaded.Config.problems(!l.src.Partial) {
+	for _, p := range loaded.Config.problems(!l.src.Partial && !l.unread) {
 		if !l.refused[p.Key] {
 			l.problems = append(l.problems, l.located(p))
 		}

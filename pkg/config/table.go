@@ -77,7 +77,7 @@ func mqttKeys() []Key {
 
 func brokerKeys() []Key {
 	return []Key{
-		{Name: "broker.enabled", Kind: Bool, Flag: "broker",
+		{Name: "broker.enabled", Kind: Bool, Flag: "with-broker",
 			Derived: "true for the embedded default",
 			Meaning: "run an MQTT broker in this process"},
 		{Name: "broker.bind_address", check: checkIP,
