@@ -21,6 +21,7 @@ func scrape(ctx context.Context, admin string) (map[string]float64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics of %s: %w", admin, err)
 	}
+	req.Close = true // one scrape, one connection: nothing idles afterwards
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)

@@ -26,6 +26,7 @@ type options struct {
 	rate      int           // latency: writes a second
 	total     int           // sustain: writes a second, of all nodes together
 	sustain   time.Duration // sustain: how long
+	processes bool          // sustain: nodes as processes instead of in this one
 	self      bool          // Redis in the place of MerkleKV: what the generator itself adds
 	check     bool          // a missed bound is a failure
 }
@@ -65,6 +66,7 @@ func parseOptions(args []string, errOut io.Writer) (options, []string, error) {
 	f.IntVar(&o.rate, "rate", 1000, "latency: writes a second")
 	f.IntVar(&o.total, "total", 100_000, "sustain: writes a second, all nodes together")
 	f.DurationVar(&o.sustain, "sustain", time.Minute, "latency and sustain: time of the load")
+	f.BoolVar(&o.processes, "processes", false, "sustain: each node a process of its own, and the broker too")
 	f.BoolVar(&o.self, "self", false, "redis, memory: a second Redis in the place of MerkleKV (ratio must be about 1)")
 	f.BoolVar(&o.check, "check", false, "fail when a figure misses its bound")
 	if err := f.Parse(args); err != nil {

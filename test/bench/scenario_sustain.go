@@ -41,23 +41,20 @@ var shown = []string{
 // errDiffer is returned when replicas are not equal in the end.
 var errDiffer = errors.New("the nodes differ")
 
-// fleet is the nodes that sustain writes to, wherever they run.
-type fleet struct {
-	clients []string // client address of each
-	admins  []string // admin address of each
-	stop    func()
-}
-
 // runSustain writes at a fixed rate into all three nodes, and then wants to see
 // nothing missing, equal contents and hardly any lag.
-func runSustain(ctx context.Context, b *bench) error {
+func runSustain(ctx context.Context, b *bench) (err error) {
 	f, err := startFleet(ctx, b)
 	if err != nil {
 		return err
 	}
-	defer f.stop()
-	b.printf("three nodes, %d writes/s in all for %v, %d connections a node, %d keys that all of them write\n",
-		b.total, b.sustain, connsPerNode, b.keys)
+	defer func() { err = errors.Join(err, f.stop()) }()
+	where := "in this process"
+	if b.processes {
+		where = "as processes"
+	}
+	b.printf("three nodes %s, %d writes/s in all for %v, %d connections a node, %d keys that all of them write\n",
+		where, b.total, b.sustain, connsPerNode, b.keys)
 	writes, elapsed, err := b.writeAll(ctx, f.clients)
 	if err != nil {
 		return err
