@@ -85,12 +85,8 @@ type loader struct {
 // Load makes a configuration of the defaults and the sources, each over the one
 // before. The error is an *Error with everything that is wrong.
 func Load(src Sources) (*Loaded, error) {
-	l := &loader{
-		src: src, keys: lookup(), values: koanf.New("."),
-		origins: make(map[string]Origin), refused: make(map[string]bool),
-	}
+	l := newLoader(src)
 	files := src.stat()
-	l.put(flatten(Default()))
 	l.readFile()
 	l.readEnviron()
 	l.readFlags()
@@ -100,6 +96,16 @@ func Load(src Sources) (*Loaded, error) {
 	}
 	loaded.files = files
 	return loaded, nil
+}
+
+// newLoader returns a loader that has the defaults.
+func newLoader(src Sources) *loader {
+	l := &loader{
+		src: src, keys: lookup(), values: koanf.New("."),
+		origins: make(map[string]Origin), refused: make(map[string]bool),
+	}
+	l.put(flatten(Default()))
+	return l
 }
 
 // put lays values, which have been checked for their types, over what is there.
