@@ -199,39 +199,50 @@ func describe(value any) string {
 	}
 }
 
+// lineFinder notes on which line each key of a TOML document stands.
+type lineFinder struct {
+	parser   unstable.Parser
+	newlines []int          // offsets of the line ends
+	lines    map[string]int // by dotted path
+}
+
 // keyLines returns the line, from 1, on which each key and table of a valid
 // TOML document first stands, by its dotted path.
 func keyLines(data []byte) map[string]int {
-	lines := make(map[string]int)
-	var p unstable.Parser
-	p.Reset(data)
-	table := ""
-	for p.NextExpression() {
-		node := p.Expression()
-		switch node.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			table = noteKey(&p, lines, "", node)
-		case unstable.KeyValue:
-			noteKeyValue(&p, lines, table, node)
+	f := &lineFinder{lines: make(map[string]int)}
+	for i, b := range data {
+		if b == '\n' {
+			f.newlines = append(f.newlines, i)
 		}
 	}
-	return lines
+	f.parser.Reset(data)
+	table := ""
+	for f.parser.NextExpression() {
+		node := f.parser.Expression()
+		switch node.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = f.note("", node)
+		case unstable.KeyValue:
+			f.noteValue(table, node)
+		}
+	}
+	return f.lines
 }
 
-// noteKeyValue notes a key and, where its value is an inline table, the keys in
+// noteValue notes a key and, where its value is an inline table, the keys in
 // that.
-func noteKeyValue(p *unstable.Parser, lines map[string]int, prefix string, node *unstable.Node) {
-	path := noteKey(p, lines, prefix, node)
+func (f *lineFinder) noteValue(prefix string, node *unstable.Node) {
+	path := f.note(prefix, node)
 	if node.Value().Kind != unstable.InlineTable {
 		return
 	}
 	for inner := node.Value().Children(); inner.Next(); {
-		noteKeyValue(p, lines, path, inner.Node())
+		f.noteValue(path, inner.Node())
 	}
 }
 
-// noteKey notes the line of each part of a dotted key; it returns the path.
-func noteKey(p *unstable.Parser, lines map[string]int, prefix string, node *unstable.Node) string {
+// note notes the line of each part of a dotted key; it returns the path.
+func (f *lineFinder) note(prefix string, node *unstable.Node) string {
 	path := prefix
 	for parts := node.Key(); parts.Next(); {
 		part := parts.Node()
@@ -239,8 +250,9 @@ func noteKey(p *unstable.Parser, lines map[string]int, prefix string, node *unst
 			path += "."
 		}
 		path += string(part.Data)
-		if _, noted := lines[path]; !noted {
-			lines[path] = p.Shape(part.Raw).Start.Line
+		if _, noted := f.lines[path]; !noted {
+			before, _ := slices.BinarySearch(f.newlines, int(part.Raw.Offset))
+			f.lines[path] = before + 1
 		}
 	}
 	return path
