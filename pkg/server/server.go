@@ -125,11 +125,10 @@ func (s *Server) SetLimits(l Limits) error {
 // Serve accepts connections until Close is called or ctx ends, which closes the
 // server, and returns ErrClosed when all is stopped.
 func (s *Server) Serve(ctx context.Context) error {
-	if !s.start(func() { s.sweep(s.peerCtx) }) || !s.start(s.accept) {
-		return ErrClosed
+	if s.start(func() { s.sweep(s.peerCtx) }) && s.start(s.accept) {
+		stop := context.AfterFunc(ctx, s.Close)
+		defer stop()
 	}
-	stop := context.AfterFunc(ctx, s.Close)
-	defer stop()
 	<-s.closed
 	return ErrClosed
 }

@@ -77,7 +77,9 @@ func (m *memory) Delete(key []byte) (bool, journal.Ticket, error) {
 }
 
 func (m *memory) Exists(key []byte) bool {
-	_, ok := m.Get(nil, key)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.values[string(key)]
 	return ok
 }
 
