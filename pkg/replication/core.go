@@ -240,7 +240,7 @@ type merged struct {
 	fresh  int  // recorded in the vector, or merged without a place
 	stub   bool // a stub was among them whose change is missing
 	newest hlc.Timestamp
-	late   []uint64 // instances of which a change was deferred
+	late   bool // something was deferred
 }
 
 // merge offers changes to the replica in their order and records their places.
@@ -264,7 +264,7 @@ func (c *core) merge(changes []protocol.DecodedChange) (r merged) {
 		case kv.Deferred:
 			deferred++
 			c.deferChange(&ch.Change)
-			r.late = append(r.late, ch.Origin)
+			r.late = true
 			continue
 		case kv.Applied:
 			applied++

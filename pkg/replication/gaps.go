@@ -17,6 +17,7 @@ type want struct {
 	urgent bool          // it cannot be in flight
 	tries  int           // pulls that did not help
 	next   time.Duration // not to be pulled before
+	dialed time.Duration // when a dial was last started for it
 }
 
 // assess brings the wants up to date with what the live peers hold. What no live
@@ -46,7 +47,7 @@ func (c *core) assess() {
 		w := c.wants[origin]
 		if w == nil {
 			c.met.gaps.Inc()
-			w = &want{since: c.now, prefix: prefix}
+			w = &want{since: c.now, prefix: prefix, dialed: never}
 			c.wants[origin] = w
 		}
 		if w.prefix != prefix {
@@ -64,7 +65,7 @@ func (c *core) blocked(origin, prefix uint64) bool {
 // ripe reports whether a want is to be pulled now, and not left to messages in
 // flight or to a later try.
 func (c *core) ripe(w *want) bool {
-	if w.tries > 0 && c.now < w.next {
+	if c.now < w.next {
 		return false
 	}
 	return w.urgent || c.linksUp == 0 || c.now-w.since >= gapPatience
@@ -78,11 +79,11 @@ func (c *core) plan() {
 	}
 	for _, origin := range slices.Sorted(maps.Keys(c.wants)) {
 		w := c.wants[origin]
-		if _, under := c.pulling[origin]; under || !c.ripe(w) || c.now < w.next {
+		if _, under := c.pulling[origin]; under || !c.ripe(w) || c.now-w.dialed < gapPatience {
 			continue
 		}
 		if e := c.source(origin); e != nil {
-			w.next = c.now + gapPatience // who answers there may be somebody else
+			w.dialed = c.now // who answers there may be somebody else
 			c.dial(e)
 		}
 	}
@@ -169,20 +170,20 @@ const maxPullSpans = 1 << 14
 
 // pullState is what a pull under way has to remember.
 type pullState struct {
-	late map[uint64]bool // instances of which a change was deferred
+	late bool // something was put off
 }
 
 // onEntries merges changes that a pull brought.
 func (c *core) onEntries(st *pullState, changes []protocol.DecodedChange) {
 	c.met.pulledEntries.Add(float64(len(changes)))
 	r := c.merge(changes)
-	for _, id := range r.late {
-		st.late[id] = true
-	}
+	st.late = st.late || r.late
 }
 
 // onPullDone takes in the end of a pull. After a full copy the sender's vector
-// becomes part of the own one, but for instances of which something was put off.
+// becomes part of the own one, unless something was put off: a change of any
+// origin may have been superseded at the sender by what was put off here, and
+// then it is neither here nor in the copy.
 func (c *core) onPullDone(addr string, instance uint64, st *pullState, done *protocol.PeerDone) {
 	c.met.pulls.WithLabelValues("ok").Inc()
 	p := c.peers[instance]
@@ -191,7 +192,7 @@ func (c *core) onPullDone(addr string, instance uint64, st *pullState, done *pro
 		if p != nil {
 			p.note(it.Instance, m)
 		}
-		if !done.Full || it.Instance == c.set.Instance || st.late[it.Instance] {
+		if !done.Full || st.late || it.Instance == c.set.Instance {
 			continue
 		}
 		if c.vec.Adopt(it.Instance, m) {

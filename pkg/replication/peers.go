@@ -18,6 +18,7 @@ const (
 	startPatience = 5 * time.Second         // for the first peer to answer
 	startAlone    = time.Second             // for anybody to show up
 	handOver      = 5 * time.Second         // for a peer to take over the entries
+	rivalAfter    = 3 * time.Second         // the start: heads of a dead predecessor have arrived by then
 	rivalGap      = 500 * time.Millisecond  // between two heads that prove a rival alive
 	forgetAfter   = 10 * time.Minute        // a peer, an address, an ended instance in heads
 	maxPeers      = 4096

@@ -78,7 +78,7 @@ func (r *Replicator) pull(ctx context.Context, p *peerConn, addr string, instanc
 	if err := p.write(frameTimeout, protocol.FramePull, protocol.EncodeCBOR(pull)); err != nil {
 		return err
 	}
-	st := &pullState{late: make(map[uint64]bool)}
+	st := new(pullState)
 	for {
 		t, payload, err := p.read(frameTimeout, protocol.FrameEntries, protocol.FrameDone)
 		if err != nil {
@@ -204,8 +204,12 @@ func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte)
 	if err != nil {
 		return err
 	}
-	s := &stream{ctx: ctx, rep: r.opts.Replica, out: p, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine}
-	s.limitTo(pull.Origins)
+	s := newStream(r.opts.Replica, mine, pull, func(payload ...[]byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return p.write(frameTimeout, protocol.FrameEntries, payload...)
+	})
 	if err := s.run(); err != nil {
 		return err
 	}
@@ -216,9 +220,8 @@ func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte)
 
 // stream sends the changes that a peer lacks, in frames of bounded size.
 type stream struct {
-	ctx     context.Context
 	rep     Replica
-	out     *peerConn
+	send    func(payload ...[]byte) error // one frame of entries
 	theirs  *Vector
 	mine    []protocol.VectorItem
 	origins map[uint64]bool // nil: all
@@ -230,14 +233,17 @@ type stream struct {
 	err   error
 }
 
-func (s *stream) limitTo(origins []uint64) {
-	if len(origins) == 0 {
-		return
-	}
-	s.origins = make(map[uint64]bool)
-	for _, o := range origins {
+// newStream returns the answer to a pull of a node whose vector is mine, taken
+// just before.
+func newStream(rep Replica, mine []protocol.VectorItem, pull *protocol.PeerPull, send func(...[]byte) error) *stream {
+	s := &stream{rep: rep, send: send, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine}
+	for _, o := range pull.Origins {
+		if s.origins == nil {
+			s.origins = make(map[uint64]bool)
+		}
 		s.origins[o] = true
 	}
+	return s
 }
 
 // run sends what the log still has, or everything if that does not reach back
@@ -307,9 +313,7 @@ func (s *stream) flush() {
 	if s.count == 0 || s.err != nil {
 		return
 	}
-	if s.err = s.ctx.Err(); s.err == nil {
-		s.err = s.out.write(frameTimeout, protocol.FrameEntries, protocol.AppendEntriesHead(nil, s.count), s.frame)
-	}
+	s.err = s.send(protocol.AppendEntriesHead(nil, s.count), s.frame)
 	s.count, s.frame = 0, s.frame[:0]
 	if cap(s.frame) > 4*protocol.EntriesFrameSize {
 		s.frame = nil

@@ -85,15 +85,16 @@ type leaving struct {
 	done  bool
 }
 
-// suspectRival judges a head of another instance with this node_id. One head may
-// be an old one that a broker kept; two that are apart in time and counter come
-// from a process that runs.
+// suspectRival judges a head of another instance with this node_id. Heads that
+// arrive soon after the start, or all at once, may be old ones that were still
+// on their way; two that are apart in time and counter, the second of them later
+// than that, come from a process that runs.
 func (c *core) suspectRival(p *peer) {
 	if p.first == never {
 		p.first = c.now
 		return
 	}
-	if c.now-p.first >= rivalGap {
+	if c.now-p.first >= rivalGap && c.now >= rivalAfter {
 		c.rivalAlive(p)
 	}
 }

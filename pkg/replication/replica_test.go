@@ -25,13 +25,13 @@ type mapReplica struct {
 	floors   map[uint64]uint64
 	last     Mark
 	greatest kv.Version
-	merges   map[kv.Version]int // how often each version was offered
+	merges   map[[2]uint64]int // by origin and sequence: how often it was merged
 }
 
 func newMapReplica(instance uint64, millis func() int64, ring int) *mapReplica {
 	return &mapReplica{
 		instance: instance, clock: hlc.NewClock(millis, 60_000), ring: ring, changed: make(chan struct{}, 1),
-		entries: make(map[string]kv.Entry), floors: make(map[uint64]uint64), merges: make(map[kv.Version]int),
+		entries: make(map[string]kv.Entry), floors: make(map[uint64]uint64), merges: make(map[[2]uint64]int),
 	}
 }
 
@@ -84,7 +84,9 @@ func (m *mapReplica) Apply(c *kv.Change) kv.Outcome {
 	if _, ok := m.clock.Observe(c.Entry.Version.HLC); !ok {
 		return kv.Deferred
 	}
-	m.merges[c.Entry.Version]++
+	if c.Seq != 0 {
+		m.merges[[2]uint64{c.Origin, c.Seq}]++
+	}
 	e := c.Entry.Clone()
 	if m.greatest.Less(e.Version) {
 		m.greatest = e.Version
