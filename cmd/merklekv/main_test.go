@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"merklekv/pkg/config"
+	"merklekv/pkg/replication"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -256,6 +260,23 @@ func TestHangupReloadsConfigurationAndReopensTheLog(t *testing.T) {
 	}
 }
 
+func TestExitCodes(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want int
+	}{
+		{nil, exitOK},
+		{os.ErrNotExist, exitFailure},
+		{&usageError{os.ErrNotExist}, exitUsage},
+		{fmt.Errorf("x: %w", &config.Error{}), exitUsage},
+		{fmt.Errorf("x: %w", replication.ErrDuplicateNodeID), exitDuplicate},
+	} {
+		if got := exitCode(tc.err); got != tc.want {
+			t.Errorf("%v: %d, want %d", tc.err, got, tc.want)
+		}
+	}
+}
+
 func TestNoticesAreLogged(t *testing.T) {
 	s := startServe(t, untilDone, "--data-dir", "d")
 	s.ends <- syscall.SIGTERM
@@ -267,5 +288,34 @@ func TestNoticesAreLogged(t *testing.T) {
 	}
 	if record["level"] != "WARN" || !strings.Contains(record["msg"].(string), "storage.data_dir") {
 		t.Errorf("got %v", record)
+	}
+}
+
+// A real node with its own broker: up, healthy, answering, and gone after one
+// signal.
+func TestServeRunsARealNode(t *testing.T) {
+	client := freePort(t)
+	environ := []string{"MERKLE_KV_NODE_ID=real",
+		fmt.Sprintf("MERKLE_KV_NETWORK_BIND_PORT=%d", client), fmt.Sprintf("MERKLE_KV_ADMIN_BIND_PORT=%d", freePort(t)),
+		"MERKLE_KV_BROKER_ENABLED=true", fmt.Sprintf("MERKLE_KV_BROKER_BIND_PORT=%d", freePort(t))}
+	stderr, code, ends := &output{}, make(chan int, 1), make(chan os.Signal, 2)
+	a := &app{stdin: strings.NewReader(""), stdout: stderr, stderr: stderr, environ: environ, open: newNode}
+	go func() { code <- a.runUntil(context.Background(), nil, ends) }()
+	await(t, "node is healthy", func() bool {
+		code, _, _ := invoke(t, environ, "health")
+		return code == exitOK
+	})
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", client))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "SET k a b\r\nGET k\r\nQUIT\r\n")
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "OK\r\na b\r\nOK\r\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	ends <- syscall.SIGTERM
+	if got := <-code; got != exitOK {
+		t.Errorf("exit %d: %s", got, stderr)
 	}
 }
