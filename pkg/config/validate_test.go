@@ -14,12 +14,15 @@ func with(change func(*Config)) Config {
 	return c
 }
 
-func TestRules(t *testing.T) {
+// rule is a change to a valid configuration and what is wrong after it.
+type rule struct {
+	key, want string // of the only problem; both empty if there is none
+	change    func(*Config)
+}
+
+func TestRulesOfTheWayToOthers(t *testing.T) {
 	long := strings.Repeat("x", 300)
-	for _, tc := range []struct {
-		key, want string // of the only problem; both empty if there is none
-		change    func(*Config)
-	}{
+	for _, tc := range []rule{
 		{"", "", func(*Config) {}},
 		{"node_id", "is required", func(c *Config) { c.NodeID = "" }},
 		{"", "", func(c *Config) { c.NodeID = "Az09._-" }},
@@ -59,6 +62,13 @@ func TestRules(t *testing.T) {
 		{"mqtt.client_id", "has 300 bytes", func(c *Config) { c.MQTT.ClientID = long }},
 		{"mqtt.password", "needs mqtt.username", func(c *Config) { c.MQTT.Password = "p" }},
 		{"mqtt.keep_alive", "65536 is not between 1 and 65535 s", func(c *Config) { c.MQTT.KeepAlive = 65536 }},
+	} {
+		checkProblem(t, with(tc.change), tc.key, tc.want)
+	}
+}
+
+func TestRulesOfTheRest(t *testing.T) {
+	for _, tc := range []rule{
 		{"broker.users", "not of the form user:password", func(c *Config) { c.Broker.Users = []Secret{"u"} }},
 		{"broker.users", "not of the form user:password", func(c *Config) { c.Broker.Users = []Secret{"u:"} }},
 		{"broker.users", "entry 2 names a user", func(c *Config) { c.Broker.Users = []Secret{"u:1", "u:2"} }},
