@@ -129,6 +129,9 @@ func (c *conn) serve() {
 	if end == upgrade {
 		c.becomePeer()
 	}
+	if end == closeConn && c.session.reserved {
+		c.server.metrics.refused.Add(1)
+	}
 	if end == closeConn && c.session.lingers {
 		c.mark(phaseClosing, c.server.now())
 		c.net.SetReadDeadline(time.Now().Add(lingerTime))
