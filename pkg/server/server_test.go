@@ -6,12 +6,10 @@ import (
 	"errors"
 	"io"
 	"net"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"merklekv/pkg/internal/poll"
@@ -334,91 +332,6 @@ func TestPeerIsOffWithoutOne(t *testing.T) {
 	dial(t, startServer(t, Options{})).ask("PEER", "ERROR: Not authorized")
 }
 
-func TestShutdownCommand(t *testing.T) {
-	asked := make(chan struct{})
-	s := startServer(t, Options{Shutdown: func() { close(asked) }})
-	c := dial(t, s)
-	c.send("SHUTDOWN\r\n")
-	if got := c.expectEnd(); got != "OK\r\n" {
-		t.Fatalf("got %q", got)
-	}
-	<-asked
-}
-
-func TestCloseEndsAllConnections(t *testing.T) {
-	s := startServer(t, Options{Peer: func(ctx context.Context, nc net.Conn, rest []byte) {
-		io.Copy(io.Discard, nc) // ends only with the connection
-	}})
-	idle, begun, peer := dial(t, s), dial(t, s), dial(t, s)
-	idle.ask("PING", "PONG")
-	begun.send("PING\r\nSET k unfinished")
-	begun.line()
-	peer.ask("PEER", "OK")
-	poll.Until(t, patience, func() bool { return s.Stats().Peers == 1 })
-	s.Close()
-	s.Close()
-	for _, c := range []*client{idle, begun, peer} {
-		if _, err := c.r.ReadByte(); err == nil {
-			t.Error("a connection outlived the server")
-		}
-	}
-	if st := s.Stats(); st.Clients+st.Peers != 0 {
-		t.Errorf("%+v", st)
-	}
-	if err := s.Serve(context.Background()); !errors.Is(err, ErrClosed) {
-		t.Errorf("Serve after Close: %v", err)
-	}
-	if _, err := net.Dial("tcp", s.Addr().String()); err == nil {
-		t.Error("the port is still open")
-	}
-}
-
-func TestCloseLetsWritesFinish(t *testing.T) {
-	store := newMemory()
-	store.durable = true
-	waiting, closing := make(chan struct{}), make(chan struct{})
-	store.wait = func(ctx context.Context, _ journal.Ticket) error {
-		close(waiting)
-		<-closing
-		return ctx.Err()
-	}
-	s := startServer(t, Options{Store: store})
-	c := dial(t, s)
-	c.send("SET k v\r\n")
-	<-waiting
-	go s.Close()
-	<-s.peerCtx.Done()
-	close(closing)
-	if got := c.expectEnd(); got != "OK\r\n" {
-		t.Fatalf("got %q", got)
-	}
-}
-
-// A client that never reads does not hold up Close.
-func TestCloseWithABlockedWriter(t *testing.T) {
-	store := newMemory()
-	store.values["big"] = []byte(strings.Repeat("v", 8<<20))
-	s := startServer(t, Options{Store: store})
-	c := dial(t, s)
-	c.send(strings.Repeat("GET big\r\n", 8))
-	poll.Until(t, patience, func() bool { return phaseOf(s, 1) == phaseWriting })
-	s.Close()
-}
-
-func TestServeEndsWithItsContext(t *testing.T) {
-	s, err := Listen(Options{Address: "127.0.0.1:0", Store: newMemory()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx) }()
-	cancel()
-	if err := <-served; !errors.Is(err, ErrClosed) {
-		t.Fatal(err)
-	}
-}
-
 func TestListenReportsProblems(t *testing.T) {
 	taken := startServer(t, Options{})
 	for name, opts := range map[string]Options{
@@ -431,92 +344,6 @@ func TestListenReportsProblems(t *testing.T) {
 		if s, err := Listen(opts); err == nil {
 			s.Close()
 			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
-func TestClientList(t *testing.T) {
-	s := startServer(t, Options{})
-	first, second := dial(t, s), dial(t, s)
-	first.ask("SET k v", "OK")
-	want := regexp.MustCompile(`^id=1 addr=` + regexp.QuoteMeta(first.LocalAddr().String()) +
-		` age=\d+ idle=\d+ in=9 out=4 cmd=set state=idle
-id=2 addr=` + regexp.QuoteMeta(second.LocalAddr().String()) +
-		` age=\d+ idle=\d+ in=\d+ out=\d+ cmd=\w+ state=executing
-END$`)
-	poll.Until(t, patience, func() bool {
-		second.send("CLIENT LIST\r\n")
-		got := second.line() + "\n" + second.line() + "\n" + second.line()
-		return want.MatchString(got)
-	}, "the list to show both connections as they are")
-}
-
-func TestInfoAndStats(t *testing.T) {
-	s := startServer(t, Options{Info: func() []Section {
-		return []Section{{"replication", []Field{{"lag_ms", "3"}}}}
-	}})
-	c := dial(t, s)
-	c.ask("SET k v", "OK")
-	report := func(request string) map[string]string {
-		c.send(request + "\r\n")
-		fields := map[string]string{}
-		for line := c.line(); line != "END"; line = c.line() {
-			name, value, _ := strings.Cut(line, ":")
-			fields[name] = value
-		}
-		return fields
-	}
-	info := report("INFO")
-	if info["version"] != "1.2.3" || info["keys"] != "1" || info["lag_ms"] != "3" || info["connected_clients"] != "1" {
-		t.Errorf("INFO: %v", info)
-	}
-	if part := report("INFO replication"); len(part) != 1 {
-		t.Errorf("INFO replication: %v", part)
-	}
-	if stats := report("STATS"); stats["commands_set"] != "1" || stats["commands_info"] != "2" || stats["commands_total"] != "3" {
-		t.Errorf("STATS: %v", stats)
-	}
-}
-
-func TestMetrics(t *testing.T) {
-	registry := prometheus.NewPedanticRegistry()
-	s := startServer(t, Options{Registerer: registry})
-	c := dial(t, s)
-	c.send("SET k v\r\nGET k\r\nGET k\r\nGET\r\n")
-	for range 4 {
-		c.line()
-	}
-	c.ask("PING", "PONG") // the batch before is accounted for
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]float64{}
-	for _, f := range families {
-		if f.GetHelp() == "" || !strings.HasPrefix(f.GetName(), "merklekv_") {
-			t.Errorf("metric %s, help %q", f.GetName(), f.GetHelp())
-		}
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
-			}
-			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-		}
-	}
-	for name, want := range map[string]float64{
-		"merklekv_commands_total get":          3,
-		"merklekv_commands_total set":          1,
-		"merklekv_command_errors_total get":    1,
-		"merklekv_connections client":          1,
-		"merklekv_connections peer":            0,
-		"merklekv_connections_accepted_total":  1,
-		"merklekv_client_received_bytes_total": 34,
-		"merklekv_connections_timed_out_total": 0,
-		"merklekv_connections_refused_total":   0,
-	} {
-		if values[name] != want {
-			t.Errorf("%s is %v, want %v", name, values[name], want)
 		}
 	}
 }
