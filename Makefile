@@ -111,7 +111,7 @@ cluster: export TESTCONTAINERS_RYUK_DISABLED := true
 cluster: export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 cluster: export MKV_TEST_IMAGES := required
 cluster: ## the tests on a real cluster, with the images that `make image` has built
-	go test -count=1 -timeout 12m ./test/cluster/...
+	go test -v -count=1 -timeout 12m ./test/cluster/...
 
 .PHONY: bench
 bench: ## measure, against Redis where it is installed

@@ -26,7 +26,7 @@ import (
 const Nodes = 3
 
 // healthyWithin bounds how long containers may take until all are healthy.
-const healthyWithin = 90 * time.Second
+const healthyWithin = 60 * time.Second
 
 // Cluster is one running Compose project.
 type Cluster struct {

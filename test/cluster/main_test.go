@@ -17,7 +17,7 @@ import (
 const (
 	// eventually bounds every wait for the cluster to agree. It is far above what is needed, for
 	// machines that do much else; no test measures time.
-	eventually = 90 * time.Second
+	eventually = 60 * time.Second
 	// pollInterval is how often a condition is looked at.
 	pollInterval = 50 * time.Millisecond
 )
@@ -28,6 +28,7 @@ var running struct {
 	cluster *Cluster
 	skip    string
 	err     error
+	broken  string // name of the test that left the cluster with a fault
 }
 
 func TestMain(m *testing.M) {
@@ -70,6 +71,8 @@ func shared(t *testing.T) *Cluster {
 		t.Skip(running.skip)
 	case running.err != nil:
 		t.Fatal("the cluster did not start: ", running.err)
+	case running.broken != "":
+		t.Fatalf("%s left the cluster with a fault", running.broken)
 	}
 	c := running.cluster
 	t.Cleanup(func() {
@@ -77,6 +80,7 @@ func shared(t *testing.T) *Cluster {
 			showLogs(t, c)
 		}
 		if err := c.Restore(context.Background()); err != nil {
+			running.broken = t.Name()
 			t.Error("the cluster is not whole after this test: ", err)
 		}
 	})
