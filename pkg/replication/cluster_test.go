@@ -24,12 +24,12 @@ const patience = 20 * time.Second
 
 // testBroker is a broker that can be stopped and started again at its address.
 type testBroker struct {
-	t      *testing.T
+	t      testing.TB
 	addr   string
 	server *mochi.Server
 }
 
-func startBroker(t *testing.T) *testBroker {
+func startBroker(t testing.TB) *testBroker {
 	b := &testBroker{t: t, addr: "127.0.0.1:0"}
 	b.start()
 	t.Cleanup(b.stop)
@@ -68,7 +68,7 @@ func (b *testBroker) publish(topic string, payload []byte) {
 // testNode is a replicator with a map for a store and a client port that knows
 // one command.
 type testNode struct {
-	t        *testing.T
+	t        testing.TB
 	rep      *mapReplica
 	repl     *Replicator
 	ln       net.Listener
@@ -90,7 +90,7 @@ type nodeConfig struct {
 	params   protocol.PeerParams
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,7 +102,7 @@ func listen(t *testing.T) net.Listener {
 
 var testParams = protocol.PeerParams{EpochMillis: 1000, TombstoneGrace: 3600}
 
-func startNode(t *testing.T, cfg nodeConfig) *testNode {
+func startNode(t testing.TB, cfg nodeConfig) *testNode {
 	t.Helper()
 	if cfg.ring == 0 {
 		cfg.ring = 1 << 20
@@ -147,7 +147,7 @@ func startNode(t *testing.T, cfg nodeConfig) *testNode {
 	return n
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(p)))
@@ -180,7 +180,7 @@ func (n *testNode) waitReady() {
 	poll.Until(n.t, patience, func() bool { ok, _ := n.repl.Ready(); return ok }, "node to be ready")
 }
 
-func waitEqual(t *testing.T, nodes ...*testNode) {
+func waitEqual(t testing.TB, nodes ...*testNode) {
 	t.Helper()
 	last := ""
 	defer func() {
@@ -198,7 +198,7 @@ func waitEqual(t *testing.T, nodes ...*testNode) {
 	}, "replicas to be equal")
 }
 
-func waitGapless(t *testing.T, nodes ...*testNode) {
+func waitGapless(t testing.TB, nodes ...*testNode) {
 	t.Helper()
 	poll.Until(t, patience, func() bool {
 		for _, n := range nodes {
@@ -223,7 +223,7 @@ func waitGapless(t *testing.T, nodes ...*testNode) {
 	}, "no lag and no gap")
 }
 
-func startThree(t *testing.T, brokers []string, secret string) []*testNode {
+func startThree(t testing.TB, brokers []string, secret string) []*testNode {
 	lns := []net.Listener{listen(t), listen(t), listen(t)}
 	var peers []string
 	for _, ln := range lns {

@@ -119,9 +119,10 @@ func (m *mapReplica) ReadLog(pos uint64, max int, fn func(*kv.Change) bool) (uin
 	if lost {
 		pos = m.tail
 	}
-	part := slices.Clone(m.log[min(pos-m.tail, uint64(len(m.log))):])
+	part := m.log[min(pos-m.tail, uint64(len(m.log))):]
+	part = slices.Clone(part[:min(max, len(part))])
 	m.mu.Unlock()
-	for i := range part[:min(max, len(part))] {
+	for i := range part {
 		pos++
 		if !fn(&part[i]) {
 			break

@@ -90,6 +90,7 @@ func (r *Replicator) loop(ctx context.Context, stop context.CancelCauseFunc) {
 		c.addHost(name, true)
 	}
 	c.tick()
+	ready := false
 	for {
 		r.perform(ctx, stop, c.take())
 		ticked := false
@@ -106,7 +107,8 @@ func (r *Replicator) loop(ctx context.Context, stop context.CancelCauseFunc) {
 			c.now = time.Since(start)
 			fn(c)
 		}
-		if ticked || c.ready != r.snapshot.Load().Ready {
+		if ticked || c.ready != ready {
+			ready = c.ready
 			s := c.status()
 			r.snapshot.Store(&s)
 		}

@@ -1,0 +1,266 @@
+package replication
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/kv"
+	"merklekv/pkg/protocol"
+)
+
+const coreWall = int64(1_700_000_000_000)
+
+func testCore(t *testing.T, peers ...string) *core {
+	t.Helper()
+	met, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	millis := func() int64 { return coreWall }
+	c := newCore(settings{
+		NodeID: "me", Address: "me:1", Instance: 50, Started: coreWall, Params: testParams, DiscoveryInterval: time.Minute,
+		Millis: millis, Drift: func() int64 { return 60_000 }, Rand: func() float64 { return 0 },
+	}, newMapReplica(50, millis, 1000), met, slog.New(slog.DiscardHandler))
+	for _, p := range peers {
+		c.addHost(p, true)
+		c.onResolved(p, []string{p})
+	}
+	return c
+}
+
+// dials returns what the core wants dialled, and forgets all other actions.
+func dials(c *core) []string {
+	var addrs []string
+	for _, a := range c.take() {
+		if a.kind == actDial {
+			addrs = append(addrs, a.addr)
+		}
+	}
+	return addrs
+}
+
+func (c *core) at(d time.Duration) *core {
+	c.now = d
+	return c
+}
+
+func testHead(node string, instance, counter, last uint64) *Head {
+	return &Head{NodeID: node, Instance: instance, Counter: counter, Started: coreWall - 1000, Wall: coreWall,
+		Params: testParams, Last: Mark{last, hlc.At(coreWall)}, Address: node + ":1"}
+}
+
+func testBatch(instance, first uint64, n int) *Batch {
+	b := &Batch{Instance: instance, First: first}
+	for i := range uint64(n) {
+		b.Changes = append(b.Changes, protocol.DecodedChange{Change: kv.Change{Origin: instance, Seq: first + i, Entry: kv.Entry{
+			Key: []byte{byte(first + i)}, Version: kv.Version{HLC: hlc.At(coreWall-1000) + hlc.Timestamp(first+i), Instance: instance}}}})
+	}
+	return b
+}
+
+// joined returns a core that has pulled from the node a (instance 1) at a:1, and
+// has a broker.
+func joined(t *testing.T) *core {
+	t.Helper()
+	c := testCore(t, "a:1")
+	c.onLinks(1)
+	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
+		t.Fatalf("dials %v at the start", got)
+	}
+	if err := c.onHello("a:1", &protocol.PeerHello{NodeID: "a", Instance: 1, Address: "a:1", Started: coreWall - 1000}); err != nil {
+		t.Fatal(err)
+	}
+	c.onHead(testHead("a", 1, 1, 0), viaTCP)
+	if c.pullFrom("a:1", 1) == nil {
+		t.Fatal("no pull at the start")
+	}
+	c.onPullDone("a:1", 1, new(pullState), new(protocol.PeerDone))
+	c.onDialEnded("a:1", nil)
+	if !c.ready {
+		t.Fatal("not ready after the first pull")
+	}
+	c.onHead(testHead("a", 1, 2, 0), viaMQTT)
+	dials(c)
+	return c
+}
+
+func TestGapInABatchIsPulledAtOnce(t *testing.T) {
+	c := joined(t)
+	c.at(time.Second).onBatch(testBatch(1, 1, 3))
+	if got := dials(c); got != nil {
+		t.Fatalf("dials %v without a gap", got)
+	}
+	c.onBatch(testBatch(1, 6, 2))
+	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
+		t.Fatalf("dials %v at a gap", got)
+	}
+	pull := c.pullFrom("a:1", 1)
+	if pull == nil || !slices.Equal(pull.Origins, []uint64{1}) || len(pull.Spans) != 1 || pull.Spans[0].Low != 6 {
+		t.Fatalf("pull %+v", pull)
+	}
+	c.onEntries(new(pullState), testBatch(1, 4, 2).Changes)
+	c.onPullDone("a:1", 1, new(pullState), new(protocol.PeerDone))
+	c.onDialEnded("a:1", nil)
+	if got := dials(c); got != nil || c.vec.Prefix(1).Seq != 7 || len(c.wants) != 0 {
+		t.Fatalf("after the pull: dials %v, prefix %v, %d gaps", got, c.vec.Prefix(1), len(c.wants))
+	}
+}
+
+func TestGapInAHead(t *testing.T) {
+	c := joined(t)
+	c.at(time.Second).onHead(testHead("a", 1, 3, 5), viaMQTT)
+	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
+		t.Fatalf("dials %v after the origin's head by MQTT", got)
+	}
+	c = joined(t)
+	c.at(time.Second).onHead(testHead("a", 1, 3, 5), viaTCP)
+	if got := dials(c); got != nil {
+		t.Fatalf("dials %v at once after a head by TCP", got)
+	}
+	c.at(time.Second + gapPatience).tick()
+	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
+		t.Fatalf("dials %v when the gap is still there", got)
+	}
+	c = joined(t)
+	c.at(time.Second).onHead(testHead("a", 1, 3, 5), viaTCP)
+	c.at(time.Second + gapPatience/2).onBatch(testBatch(1, 1, 2))
+	c.tick()
+	c.at(time.Second + gapPatience).tick()
+	if got := dials(c); got != nil {
+		t.Fatalf("dials %v while the prefix moves", got)
+	}
+}
+
+func TestOldHeadsChangeNothing(t *testing.T) {
+	c := joined(t)
+	c.at(time.Second).onHead(testHead("a", 1, 2, 99), viaMQTT)
+	if len(c.wants) != 0 {
+		t.Fatal("a head with an old counter was taken in")
+	}
+}
+
+func TestGapThatNobodyCoversIsNotPulled(t *testing.T) {
+	c := joined(t)
+	c.at(time.Second).onBatch(testBatch(9, 5, 1)) // of an instance without an address
+	c.at(10*time.Second).onHead(testHead("a", 1, 3, 0), viaMQTT)
+	for _, d := range []time.Duration{11, 12, 13} {
+		c.at(d*time.Second).onHead(testHead("a", 1, uint64(d), 0), viaMQTT)
+		c.tick()
+	}
+	if got := dials(c); got != nil || len(c.wants) != 0 {
+		t.Fatalf("dials %v, %d gaps", got, len(c.wants))
+	}
+}
+
+func TestFullCopyWithADeferralVouchesForNothing(t *testing.T) {
+	c := joined(t)
+	future := testBatch(3, 0, 1).Changes
+	future[0].Entry.Version.HLC = hlc.At(coreWall + 120_000)
+	st := new(pullState)
+	c.onEntries(st, future)
+	c.onPullDone("a:1", 1, st, &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 8, Seq: 5, HLC: 5}}})
+	if c.vec.Prefix(8).Seq != 0 {
+		t.Fatal("the vector was adopted")
+	}
+	if d := c.deferredList(); len(d) != 1 || d[0].Due != coreWall+60_000 {
+		t.Fatalf("deferred %v", d)
+	}
+	c.onPullDone("a:1", 1, new(pullState), &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 8, Seq: 5, HLC: 5}}})
+	if c.vec.Prefix(8).Seq != 5 || c.rep.LogFloor(8) != 6 {
+		t.Fatalf("prefix %v, floor %d after a complete copy", c.vec.Prefix(8), c.rep.LogFloor(8))
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	alone := testCore(t)
+	alone.onLinks(1)
+	if alone.ready {
+		t.Fatal("ready before anything was heard")
+	}
+	alone.onHead(testHead("me", 50, 1, 0), viaMQTT)
+	if !alone.ready {
+		t.Fatal("not ready after its own head came back")
+	}
+	unheard := testCore(t)
+	unheard.at(startAlone).tick()
+	if !unheard.ready {
+		t.Fatal("a node without peers and broker is not ready after a second")
+	}
+	self := testCore(t, "self:1")
+	if err := self.onHello("self:1", &protocol.PeerHello{Instance: 50}); err == nil {
+		t.Fatal("this node itself is no peer")
+	}
+	self.onDialEnded("self:1", nil)
+	self.at(startAlone).tick()
+	if !self.ready {
+		t.Fatal("a node that is its own only peer is not ready")
+	}
+	unanswered := testCore(t, "a:1")
+	unanswered.at(startPatience - 1).tick()
+	if unanswered.ready || len(unanswered.reasons()) == 0 {
+		t.Fatal("ready before a configured peer had time to answer")
+	}
+	unanswered.at(startPatience).tick()
+	if !unanswered.ready {
+		t.Fatal("not ready though nobody answers")
+	}
+}
+
+func TestDownOfAnEarlierInstanceIsIgnored(t *testing.T) {
+	c := joined(t)
+	c.onPresence(&Presence{Instance: 77, NodeID: "a"})
+	if !c.live(c.peers[1]) {
+		t.Fatal("the good-bye of another instance counts")
+	}
+	c.onPresence(&Presence{Instance: 1, NodeID: "a"})
+	if c.live(c.peers[1]) {
+		t.Fatal("the good-bye of the instance does not count")
+	}
+}
+
+func TestRivals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		times   []time.Duration
+		started int64
+		leaves  bool
+	}{
+		"one head":               {[]time.Duration{4 * time.Second}, coreWall - 1, false},
+		"a burst of old heads":   {[]time.Duration{4 * time.Second, 4*time.Second + 1}, coreWall - 1, false},
+		"heads still on the way": {[]time.Duration{0, time.Second, 2 * time.Second}, coreWall - 1, false},
+		"alive, started earlier": {[]time.Duration{0, time.Second, 4 * time.Second}, coreWall - 1, true},
+		"alive, started later":   {[]time.Duration{0, time.Second, 4 * time.Second}, coreWall + 1, false},
+		"same start, lesser":     {[]time.Duration{0, 4 * time.Second}, coreWall, true},
+	} {
+		c := testCore(t)
+		for i, d := range tc.times {
+			h := testHead("me", 49, uint64(i+1), 0)
+			h.Started = tc.started
+			c.at(d).onHead(h, viaMQTT)
+		}
+		if (c.leaving != nil) != tc.leaves {
+			t.Errorf("%s: leaves %v, want %v", name, c.leaving != nil, tc.leaves)
+		}
+	}
+}
+
+func TestHeadsAreNotPublishedTooOften(t *testing.T) {
+	c := joined(t)
+	c.tick()
+	c.take()
+	for range 10 {
+		c.requestHead()
+	}
+	c.at(c.now + headGap).requestHead()
+	heads := 0
+	for _, a := range c.take() {
+		if a.kind == actHead {
+			heads++
+		}
+	}
+	if heads > 1 {
+		t.Fatalf("%d heads within %v", heads, headGap)
+	}
+}
