@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 40, "simulated runs")
+	simSeeds = flag.Int("sim.seeds", 25, "simulated runs")
 	simSeed  = flag.Uint64("sim.seed", 0, "run only this seed")
 )
 
