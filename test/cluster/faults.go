@@ -148,8 +148,8 @@ func (c *Cluster) Logs(ctx context.Context, service string, lines int) (string, 
 
 // WaitHealthy returns once all the services are healthy.
 func (c *Cluster) WaitHealthy(ctx context.Context, services ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, healthyWithin)
-	defer cancel()
+	limit := time.NewTimer(healthyWithin)
+	defer limit.Stop()
 	tick := time.NewTicker(healthInterval)
 	defer tick.Stop()
 	for _, service := range services {
@@ -163,14 +163,23 @@ func (c *Cluster) WaitHealthy(ctx context.Context, services ...string) error {
 			}
 			select {
 			case <-ctx.Done():
-				logs, _ := c.Logs(context.WithoutCancel(ctx), service, 20)
-				return fmt.Errorf("%s is %s and not healthy: %w; it logged:\n%s",
-					service, state.Status, ctx.Err(), logs)
+				return context.Cause(ctx)
+			case <-limit.C:
+				return fmt.Errorf("%s is not healthy within %v: %s", service, healthyWithin, complaint(state))
 			case <-tick.C:
 			}
 		}
 	}
 	return nil
+}
+
+// complaint is the state of a container and what its health check said last.
+func complaint(state *container.State) string {
+	said := "the health check has not run"
+	if state.Health != nil && len(state.Health.Log) > 0 {
+		said = strings.TrimSpace(state.Health.Log[len(state.Health.Log)-1].Output)
+	}
+	return fmt.Sprintf("%s, exit code %d: %s", state.Status, state.ExitCode, said)
 }
 
 // Restore ends every fault: nothing is paused, cut off or stopped, and all is healthy.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -76,6 +77,7 @@ func TestRestartedNodeHasEverythingAgain(t *testing.T) {
 func TestPausedNodeHoldsNobodyUp(t *testing.T) {
 	c := shared(t)
 	must(t, c.Pause(t.Context(), NodeName(3)))
+	notices(t, c.Node(1), NodeName(3), false)
 	want := map[string]*string{}
 	for i := range 200 {
 		key, value := fmt.Sprintf("paused:%d", i), "written while node3 slept"
@@ -95,6 +97,9 @@ func TestNodeCutOffAndBack(t *testing.T) {
 	must(t, c.CutOff(t.Context(), NodeName(3)))
 	canDial(t, c, NodeName(1), NodeName(3), false)
 	canDial(t, c, NodeName(3), NodeName(1), false)
+	// Open connections fall silent without an end; both sides have to find out.
+	notices(t, c.Node(1), NodeName(3), false)
+	notices(t, c.Node(3), NodeName(1), false)
 
 	ours, theirs := "written among the many", "written on the one"
 	write(t, c.Node(1), "OK", "SET cut:many "+ours, "SET cut:both "+ours)
@@ -104,6 +109,7 @@ func TestNodeCutOffAndBack(t *testing.T) {
 
 	must(t, c.Heal(t.Context(), NodeName(3)))
 	canDial(t, c, NodeName(1), NodeName(3), true)
+	notices(t, c.Node(1), NodeName(3), true)
 	for _, at := range c.All() {
 		holds(t, at, map[string]*string{"cut:many": &ours, "cut:one": &theirs})
 	}
@@ -154,6 +160,21 @@ func canDial(t *testing.T, c *Cluster, from, to string, want bool) {
 		}
 		if (code == 0) != want {
 			return fmt.Errorf("health of %s from %s: exit code %d, %s", url, from, code, output)
+		}
+		return nil
+	})
+}
+
+// notices waits until the node counts the peer among those that are there, or not any more.
+func notices(t *testing.T, n Node, peer string, there bool) {
+	t.Helper()
+	Eventually(t, fmt.Sprintf("%s sees %s: %v", n.Name, peer, there), func() error {
+		lines, err := n.Reasons()
+		if err != nil {
+			return err
+		}
+		if slices.Contains(lines, "[+]peer "+peer+" ok") != there {
+			return fmt.Errorf("it says %q", lines)
 		}
 		return nil
 	})

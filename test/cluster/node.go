@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -66,4 +67,22 @@ func readLines(r *bufio.Reader, count int) ([]string, error) {
 		lines = append(lines, strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"))
 	}
 	return lines, nil
+}
+
+// maxReasons bounds what is read of an answer of the admin HTTP, in bytes.
+const maxReasons = 1 << 20
+
+// Reasons returns the lines of /readyz?verbose: what the node says of itself and of its peers.
+func (n Node) Reasons() ([]string, error) {
+	transport := &http.Transport{DisableKeepAlives: true} // no proxy: it is on this machine
+	response, err := (&http.Client{Transport: transport, Timeout: replyTimeout}).Get(n.AdminBase + "/readyz?verbose")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Name, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxReasons))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Name, err)
+	}
+	return strings.Split(strings.TrimSpace(string(body)), "\n"), nil
 }
