@@ -175,6 +175,8 @@ type Admin struct {
 	BindPort int `koanf:"bind_port"`
 	// AllowShutdown, true by default, lets a client's SHUTDOWN stop the node.
 	AllowShutdown bool `koanf:"allow_shutdown"`
+	// Pprof serves Go's profiles under /debug/pprof/; false by default.
+	Pprof bool `koanf:"pprof"`
 }
 
 // Security is what keeps strangers out of the cluster.

@@ -163,6 +163,8 @@ func adminKeys() []Key {
 			Meaning: "TCP port for health, metrics and administration"},
 		{Name: "admin.allow_shutdown", Kind: Bool,
 			Meaning: "a client's SHUTDOWN stops the node"},
+		{Name: "admin.pprof", Kind: Bool,
+			Meaning: "serves Go's profiles under /debug/pprof/ on the HTTP port for operators"},
 	}
 }
 

@@ -186,7 +186,7 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 func (n *Node) openAdmin(logger *slog.Logger) error {
 	a, err := admin.Listen(admin.Options{
 		Address:  hostPort(n.config.Admin.BindAddress, n.config.Admin.BindPort),
-		Gatherer: n.registry, Ready: n.checks, Logger: logger,
+		Gatherer: n.registry, Ready: n.checks, Pprof: n.config.Admin.Pprof, Logger: logger,
 	})
 	if err != nil {
 		return fmt.Errorf("open admin port: %w", err)
