@@ -29,6 +29,10 @@ const (
 	MaxValueLen = 16 << 20 // bytes
 )
 
+// MaxSeq is the greatest sequence number of a change: at a million changes a
+// second an instance reaches it after nine years.
+const MaxSeq = uint64(1)<<48 - 1
+
 // MaxExpiry is the greatest instant of expiry, in Unix milliseconds: the last
 // one that a version can express.
 const MaxExpiry = int64(1)<<48 - 1
@@ -119,7 +123,7 @@ func (e *Entry) IsReserved() bool { return len(e.Key) == 0 }
 // Change is an entry together with its place in the sequence of the instance
 // that wrote it. Sequence numbers start at 1 with every instance and their order
 // is the order of versions. Seq 0 means that the place is not known, as with an
-// entry that a full copy brought.
+// entry that a full copy brought. The greatest Seq is MaxSeq.
 type Change struct {
 	Origin uint64
 	Seq    uint64

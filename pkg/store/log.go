@@ -52,15 +52,31 @@ type changeLog struct {
 
 const blockLen = 4096
 
+// logBlock holds what the log must know of a change without touching its record,
+// which by then is in nobody's cache.
 type logBlock struct {
-	refs [blockLen]ref
-	seqs [blockLen]uint64 // 0 = place in the origin's sequence unknown
+	refs  [blockLen]ref
+	meta  [blockLen]uint64 // sequence (48 bits) above instance index (16 bits)
+	units [blockLen]uint16 // slot size in units of 8 bytes
+}
+
+const (
+	instanceBits = 16
+	instanceMask = 1<<instanceBits - 1 // as an index: it is in the record
+	bigSlot      = 1<<16 - 1           // as a size: it is in the record
+)
+
+func (b *logBlock) set(i uint64, r ref, seq uint64, instance uint32, size int) {
+	b.refs[i] = r
+	b.meta[i] = seq<<instanceBits | uint64(min(instance, instanceMask))
+	b.units[i] = uint16(min(size>>unitShift, bigSlot))
 }
 
 // dead is a record that left the table when the log's head was at pos.
 type dead struct {
-	pos uint64
-	ref ref
+	pos  uint64
+	ref  ref
+	size uint32 // of its slot, bytes
 }
 
 func newChangeLog(a *arena, clock *hlc.Clock, j journal.Journal, instance uint64, limit int64) *changeLog {
@@ -107,7 +123,7 @@ func (l *changeLog) issueChecked(r, old ref) journal.Ticket {
 	return ticket
 }
 
-func (l *changeLog) stampLocked(r, old ref, stamp hlc.Timestamp) (journal.Ticket, freedRefs) {
+func (l *changeLog) stampLocked(r, old ref, stamp hlc.Timestamp) (journal.Ticket, freedSlots) {
 	rec := record(l.arena.at(r))
 	rec.setVersion(stamp, 0)
 	l.lastSeq++
@@ -138,33 +154,35 @@ func (l *changeLog) journalLocked(rec record, instance uint64) journal.Ticket {
 	return l.journal.Append(&e)
 }
 
-// freedRefs are slots that an append released. Two go for each that comes, so
-// the quarantine drains.
-type freedRefs struct {
-	refs [4]ref
-	n    int
+// freedSlots are slots that an append released. More go than come, so the
+// quarantine drains.
+type freedSlots struct {
+	slots [4]dead
+	n     int
 }
 
-func (l *changeLog) free(f freedRefs) {
-	for _, r := range f.refs[:f.n] {
-		l.arena.free(r, record(l.arena.at(r)).size())
+func (l *changeLog) free(f freedSlots) {
+	for _, d := range f.slots[:f.n] {
+		l.arena.free(d.ref, int(d.size))
 	}
 }
 
 // appendLocked adds a change at the head, forgets what the limit no longer
 // allows, and returns the slots that nothing refers to any more.
-func (l *changeLog) appendLocked(r ref, seq uint64, gone ref) freedRefs {
+func (l *changeLog) appendLocked(r ref, seq uint64, gone ref) freedSlots {
 	i := l.head - l.first
 	if i/blockLen == uint64(len(l.blocks)) {
 		l.blocks = append(l.blocks, l.newBlockLocked())
 	}
-	b := l.blocks[i/blockLen]
-	b.refs[i%blockLen], b.seqs[i%blockLen] = r, seq
+	rec := record(l.arena.at(r))
+	size := slotSize(rec.size())
+	l.blocks[i/blockLen].set(i%blockLen, r, seq, rec.instance(), size)
 	l.head++
-	l.bytes += int64(slotSize(record(l.arena.at(r)).size()))
+	l.bytes += int64(size)
 	if gone != 0 {
-		l.quarantine.push(dead{pos: l.head, ref: gone})
-		l.parked += int64(slotSize(record(l.arena.at(gone)).size()))
+		d := dead{pos: l.head, ref: gone, size: uint32(slotSize(record(l.arena.at(gone)).size()))}
+		l.quarantine.push(d)
+		l.parked += int64(d.size)
 	}
 	l.trimLocked(2)
 	return l.reapLocked()
@@ -182,28 +200,40 @@ func (l *changeLog) newBlockLocked() *logBlock {
 // reader needs them.
 func (l *changeLog) trimLocked(most int) {
 	for ; most > 0 && l.bytes > l.limit && l.tail < l.head-1 && !l.pinnedLocked(l.tail); most-- {
-		r, seq := l.atLocked(l.tail)
-		rec := record(l.arena.at(r))
-		l.bytes -= int64(slotSize(rec.size()))
-		if seq != 0 {
-			i := rec.instance()
-			l.floors[i] = max(l.floors[i], seq+1)
+		b, i := l.blocks[0], l.tail-l.first
+		l.bytes -= int64(l.sizeLocked(b, i))
+		if seq := b.meta[i] >> instanceBits; seq != 0 {
+			origin := l.originLocked(b, i)
+			l.floors[origin] = max(l.floors[origin], seq+1)
 		}
 		l.tail++
 		if l.tail-l.first == blockLen {
-			l.spare, l.blocks[0] = l.blocks[0], nil
+			l.spare, l.blocks[0] = b, nil
 			l.blocks = l.blocks[1:]
 			l.first += blockLen
 		}
 	}
 }
 
+func (l *changeLog) sizeLocked(b *logBlock, i uint64) int {
+	if b.units[i] == bigSlot {
+		return slotSize(record(l.arena.at(b.refs[i])).size())
+	}
+	return int(b.units[i]) << unitShift
+}
+
+func (l *changeLog) originLocked(b *logBlock, i uint64) uint32 {
+	if b.meta[i]&instanceMask == instanceMask {
+		return record(l.arena.at(b.refs[i])).instance()
+	}
+	return uint32(b.meta[i] & instanceMask)
+}
+
 // reapLocked takes the slots out of quarantine that the log no longer mentions.
-func (l *changeLog) reapLocked() (f freedRefs) {
-	for f.n < len(f.refs) && !l.quarantine.empty() && l.quarantine.front().pos <= l.tail {
-		r := l.quarantine.pop().ref
-		l.parked -= int64(slotSize(record(l.arena.at(r)).size()))
-		f.refs[f.n] = r
+func (l *changeLog) reapLocked() (f freedSlots) {
+	for f.n < len(f.slots) && !l.quarantine.empty() && l.quarantine.front().pos <= l.tail {
+		f.slots[f.n] = l.quarantine.pop()
+		l.parked -= int64(f.slots[f.n].size)
 		f.n++
 	}
 	return f
@@ -212,7 +242,7 @@ func (l *changeLog) reapLocked() (f freedRefs) {
 func (l *changeLog) atLocked(pos uint64) (ref, uint64) {
 	i := pos - l.first
 	b := l.blocks[i/blockLen]
-	return b.refs[i%blockLen], b.seqs[i%blockLen]
+	return b.refs[i%blockLen], b.meta[i%blockLen] >> instanceBits
 }
 
 func (l *changeLog) pinnedLocked(pos uint64) bool {

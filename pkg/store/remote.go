@@ -17,6 +17,9 @@ const markFacet = "t"
 // note of: the version is too far in the future, or there is no memory; the
 // change has to be offered again. c must be valid.
 func (s *Store) Apply(c *kv.Change) kv.Outcome {
+	if c.Seq > kv.MaxSeq {
+		return kv.Deferred // nobody counts that far; its due time never comes
+	}
 	if _, ok := s.clock.Observe(c.Entry.Version.HLC); !ok {
 		return kv.Deferred
 	}
