@@ -11,12 +11,12 @@
 
 ARG GO_IMAGE=golang:1.26
 
-FROM scratch AS node-local
+FROM scratch AS broker-local
 ARG VERSION=dev
 ARG REVISION=unknown
 ARG CREATED=unknown
-LABEL org.opencontainers.image.title="merklekv" \
-      org.opencontainers.image.description="Leaderless replicated key-value store: one node" \
+LABEL org.opencontainers.image.title="merklekv-broker" \
+      org.opencontainers.image.description="MQTT broker of a MerkleKV cluster" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
@@ -24,17 +24,19 @@ LABEL org.opencontainers.image.title="merklekv" \
 COPY LICENSE deploy/bin/rootf[s] /
 COPY --chown=65532:65532 deploy/rootfs/data /data
 USER 65532:65532
-EXPOSE 7878 9878
-STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=2s --timeout=3s --start-period=10s --retries=5 CMD ["/merklekv", "health"]
-ENTRYPOINT ["/merklekv"]
-
-FROM node-local AS broker-local
-LABEL org.opencontainers.image.title="merklekv-broker" \
-      org.opencontainers.image.description="MQTT broker of a MerkleKV cluster"
 EXPOSE 1883
+STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=2s --timeout=3s --start-period=10s --retries=5 CMD ["/merklekv", "health", "--broker"]
+ENTRYPOINT ["/merklekv"]
 CMD ["broker"]
+
+# A node may run the broker in its own process, so it keeps that port too.
+FROM broker-local AS node-local
+LABEL org.opencontainers.image.title="merklekv" \
+      org.opencontainers.image.description="Leaderless replicated key-value store: one node"
+EXPOSE 7878 9878
+HEALTHCHECK --interval=2s --timeout=3s --start-period=10s --retries=5 CMD ["/merklekv", "health"]
+CMD []
 
 FROM ${GO_IMAGE} AS build
 ARG VERSION=dev
