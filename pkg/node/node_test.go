@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ type running struct {
 
 func start(t *testing.T, c config.Config) *running {
 	t.Helper()
-	n, err := node.New(node.Options{Config: c, Version: "test"})
+	n, err := node.New(node.Options{Config: c, Version: "test", Logger: testLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,18 +236,37 @@ func TestRestartedNodeHasEverything(t *testing.T) {
 }
 
 func TestDuplicateNodeIDGivesWay(t *testing.T) {
-	nodes := cluster(t, nil)
-	c := testConfig("node2")
-	c.MQTT.BrokerAddress = nodes[0].BrokerAddr().String()
-	c.AntiEntropy.PeerList = []string{nodes[0].Addr().String()}
-	twin := start(t, c)
-	err := <-twin.done
-	close(twin.done)
-	if !errors.Is(err, replication.ErrDuplicateNodeID) {
-		t.Fatalf("the later of two nodes returned %v", err)
+	for name, advertise := range map[string]func(original *running, twin *config.Config){
+		"with an address of its own": func(*running, *config.Config) {},
+		// Dialling cannot tell the two apart, and each throws the other off the
+		// broker, because they have one MQTT client id as well.
+		"with the same address": func(original *running, twin *config.Config) {
+			twin.Network.AdvertiseAddress = original.Addr().String()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nodes := cluster(t, nil)
+			c := testConfig("node2")
+			c.MQTT.BrokerAddress = nodes[0].BrokerAddr().String()
+			advertise(nodes[1], &c)
+			givesWay(t, start(t, c))
+			if got := nodes[1].do("SET still here"); got != "OK" {
+				t.Fatalf("the earlier node: %s", got)
+			}
+		})
 	}
-	if got := nodes[1].do("SET still here"); got != "OK" {
-		t.Fatalf("the earlier node: %s", got)
+}
+
+func givesWay(t *testing.T, twin *running) {
+	t.Helper()
+	select {
+	case err := <-twin.done:
+		close(twin.done)
+		if !errors.Is(err, replication.ErrDuplicateNodeID) {
+			t.Fatalf("the later of two nodes returned %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the later of two nodes goes on")
 	}
 }
 
@@ -346,4 +366,33 @@ func TestSecretsAreNotShown(t *testing.T) {
 	if !strings.Contains(log.String(), "replication is ready") {
 		t.Error("the log is not what was looked through")
 	}
+}
+
+// testLogger shows a node's log when its test fails.
+func testLogger(t *testing.T) *slog.Logger {
+	var log lockedBuffer
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of a node:\n%s", log.String())
+		}
+	})
+	return slog.New(slog.NewTextHandler(&log, nil))
+}
+
+// lockedBuffer is a buffer for several goroutines.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -59,7 +59,7 @@ func sampleBatch(t testing.TB) []byte {
 
 func samples(t testing.TB) map[string][]byte {
 	signed, plain := NewCodec("cluster", []byte("secret")), NewCodec("cluster", nil)
-	presence := protocol.EncodeCBOR(&Presence{Instance: 7, NodeID: "node1", Address: "node1:7878", Version: "1.0.0", Started: 1_700_000_000_000, Up: true})
+	presence := protocol.EncodeCBOR(&Presence{Instance: 7, NodeID: "node1", Address: "node1:7878", Version: "1.0.0", Started: 1_700_000_000_000, Up: true, At: 1_700_000_005_000})
 	return map[string][]byte{
 		"batch":           plain.Seal(KindBatch, 7, 1, sampleBatch(t)),
 		"batch-signed":    signed.Seal(KindBatch, 7, 1, sampleBatch(t)),

@@ -42,6 +42,7 @@ type core struct {
 	deferred  map[uint64]Deferred      // by instance: the first one of each
 	wants     map[uint64]*want         // by origin
 	pulling   map[uint64]string        // by origin: the address it is pulled from
+	rivals    map[uint64]*rival        // by instance: others with this node_id
 	active    map[uint64]time.Duration // by instance: when something of it was last received
 
 	ownPos   uint64 // in the log
@@ -85,7 +86,7 @@ func newCore(set settings, rep Replica, met *metrics, log *slog.Logger) *core {
 		vec: NewVector(), peers: make(map[uint64]*peer),
 		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
 		deferred: make(map[uint64]Deferred), wants: make(map[uint64]*want),
-		pulling: make(map[uint64]string), active: make(map[uint64]time.Duration),
+		pulling: make(map[uint64]string), rivals: make(map[uint64]*rival), active: make(map[uint64]time.Duration),
 		lastHead: never, told: make(map[string]bool),
 	}
 }

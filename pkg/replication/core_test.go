@@ -211,38 +211,13 @@ func TestReadiness(t *testing.T) {
 
 func TestDownOfAnEarlierInstanceIsIgnored(t *testing.T) {
 	c := joined(t)
-	c.onPresence(&Presence{Instance: 77, NodeID: "a"})
+	c.onPresence(&Presence{Instance: 77, NodeID: "a"}, 1)
 	if !c.live(c.peers[1]) {
 		t.Fatal("the good-bye of another instance counts")
 	}
-	c.onPresence(&Presence{Instance: 1, NodeID: "a"})
+	c.onPresence(&Presence{Instance: 1, NodeID: "a"}, 1)
 	if c.live(c.peers[1]) {
 		t.Fatal("the good-bye of the instance does not count")
-	}
-}
-
-func TestRivals(t *testing.T) {
-	for name, tc := range map[string]struct {
-		times   []time.Duration
-		started int64
-		leaves  bool
-	}{
-		"one head":               {[]time.Duration{4 * time.Second}, coreWall - 1, false},
-		"a burst of old heads":   {[]time.Duration{4 * time.Second, 4*time.Second + 1}, coreWall - 1, false},
-		"heads still on the way": {[]time.Duration{0, time.Second, 2 * time.Second}, coreWall - 1, false},
-		"alive, started earlier": {[]time.Duration{0, time.Second, 4 * time.Second}, coreWall - 1, true},
-		"alive, started later":   {[]time.Duration{0, time.Second, 4 * time.Second}, coreWall + 1, false},
-		"same start, lesser":     {[]time.Duration{0, 4 * time.Second}, coreWall, true},
-	} {
-		c := testCore(t)
-		for i, d := range tc.times {
-			h := testHead("me", 49, uint64(i+1), 0)
-			h.Started = tc.started
-			c.at(d).onHead(h, viaMQTT)
-		}
-		if (c.leaving != nil) != tc.leaves {
-			t.Errorf("%s: leaves %v, want %v", name, c.leaving != nil, tc.leaves)
-		}
 	}
 }
 

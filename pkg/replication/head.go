@@ -151,6 +151,7 @@ type Presence struct {
 	Version  string `cbor:"4,keyasint"`
 	Started  int64  `cbor:"5,keyasint"` // Unix milliseconds
 	Up       bool   `cbor:"6,keyasint"`
+	At       int64  `cbor:"7,keyasint"` // the sender's clock when it was made, Unix milliseconds
 }
 
 // DecodePresence reads the body of a presence. Its errors wrap ErrMalformed.

@@ -41,7 +41,7 @@ func (c *core) onHead(h *Head, way via) {
 	c.active[h.Instance] = c.now
 	c.supersede(p)
 	if h.NodeID == c.set.NodeID {
-		c.suspectRival(p)
+		c.rivalHead(h)
 	} else if c.set.Report != nil {
 		c.set.Report(h.NodeID, h.Wall)
 	}
@@ -68,10 +68,17 @@ func (c *core) supersede(p *peer) {
 	}
 }
 
-// onPresence takes in a retained message of a node.
-func (c *core) onPresence(pr *Presence) {
+// onPresence takes in a retained message of a node; counter is that of its
+// sender's messages.
+func (c *core) onPresence(pr *Presence, counter uint64) {
 	if pr.Instance == c.set.Instance {
 		return
+	}
+	if pr.NodeID == c.set.NodeID {
+		// Who answers at its address may tell a twin from a dead predecessor,
+		// unless that is this node's address as well.
+		c.addHost(pr.Address, false)
+		c.rivalPresence(pr, counter)
 	}
 	if !pr.Up {
 		if p := c.peers[pr.Instance]; p != nil {
@@ -109,7 +116,7 @@ func (c *core) onHello(addr string, h *protocol.PeerHello) error {
 	p.heard, p.heardTCP = c.now, c.now
 	c.addHost(h.Address, false)
 	if h.NodeID == c.set.NodeID {
-		c.rivalAlive(p)
+		c.rivalAlive(&rival{instance: h.Instance, started: h.Started, address: h.Address})
 	}
 	return nil
 }

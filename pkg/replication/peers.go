@@ -18,8 +18,8 @@ const (
 	startPatience = 5 * time.Second         // for the first peer to answer
 	startAlone    = time.Second             // for anybody to show up
 	handOver      = 5 * time.Second         // for a peer to take over the entries
-	rivalAfter    = 3 * time.Second         // the start: heads of a dead predecessor have arrived by then
-	rivalGap      = 500 * time.Millisecond  // between two heads that prove a rival alive
+	rivalAfter    = 3 * time.Second         // the start: what a rival made then is no dead predecessor's
+	rivalGap      = 500 * time.Millisecond  // between two messages that prove a rival alive
 	forgetAfter   = 10 * time.Minute        // a peer, an address, an ended instance in heads
 	maxPeers      = 4096
 )
@@ -37,7 +37,6 @@ type peer struct {
 	down     bool            // it said good-bye
 
 	heard, heardMQTT, heardTCP time.Duration // never: -forever
-	first                      time.Duration // first head, to prove a rival alive
 }
 
 const never = -time.Hour
@@ -49,7 +48,7 @@ func (c *core) peer(instance uint64) *peer {
 		if len(c.peers) >= maxPeers {
 			return nil
 		}
-		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never, first: never}
+		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never}
 		c.peers[instance] = p
 	}
 	return p
@@ -216,7 +215,7 @@ func (c *core) forget() {
 		if !h.configured && c.now-h.used > forgetAfter {
 			delete(c.hosts, name)
 			changed = true
-		} else if c.now-h.asked >= c.set.DiscoveryInterval {
+		} else if len(h.addrs) == 0 || c.now-h.asked >= c.set.DiscoveryInterval {
 			c.resolve(h)
 			for _, a := range h.addrs {
 				if e := c.endpoints[a]; e != nil {

@@ -167,12 +167,11 @@ func (r *Replicator) makeLinks() error {
 	topic := func(s string) string { return r.opts.Prefix + "/" + s }
 	m := r.opts.MQTT
 	for _, address := range m.Brokers {
-		will := r.presence(false)
 		link, err := mqttlink.New(mqttlink.Options{
 			BrokerURL: address, ClientID: m.ClientID, Username: m.Username, Password: m.Password,
 			KeepAlive: m.KeepAlive, CleanSession: m.CleanSession,
 			Subscriptions: []string{topic("updates"), topic("heads"), topic("nodes/+")},
-			Will:          &will,
+			Will:          func() mqttlink.Message { return r.presence(false) },
 			OnConnect:     func() []mqttlink.Message { return []mqttlink.Message{r.presence(true)} },
 			MaxPacket:     MaxMessage,
 			Handler:       r.onMessage,
@@ -193,12 +192,12 @@ func (r *Replicator) makeLinks() error {
 	return nil
 }
 
-// presence returns this node's retained message.
+// presence returns this node's retained message, which says when it was made.
 func (r *Replicator) presence(up bool) mqttlink.Message {
 	instance := r.opts.Replica.Instance()
 	body := protocol.EncodeCBOR(&Presence{
 		Instance: instance, NodeID: r.opts.NodeID, Address: r.opts.Address,
-		Version: r.opts.Version, Started: r.started, Up: up,
+		Version: r.opts.Version, Started: r.started, Up: up, At: r.opts.Millis(),
 	})
 	return mqttlink.Message{
 		Topic:    r.opts.Prefix + "/nodes/" + r.opts.NodeID,
@@ -264,7 +263,7 @@ func (r *Replicator) decode(topic string, payload []byte) (func(*core), error) {
 		if err == nil && (p.Instance != m.Instance || p.NodeID != node) {
 			err = fmt.Errorf("%w: presence of another node", ErrMalformed)
 		}
-		return func(c *core) { c.onPresence(p) }, err
+		return func(c *core) { c.onPresence(p, m.Counter) }, err
 	}
 	return nil, fmt.Errorf("%w: kind %d on this topic", ErrMalformed, m.Kind)
 }

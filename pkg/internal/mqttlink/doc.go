@@ -31,7 +31,9 @@
 //
 // # The will
 //
-// A broker that notices late that an old connection is dead publishes its will
-// after the new connection has announced itself. A Link that sees its own will
-// while it is up publishes the messages of OnConnect again.
+// Each session has a will of its own, so that a will tells by its content how old
+// it is. A broker that notices late that an old connection is dead publishes its
+// will after the new connection has announced itself. A Link that sees its own
+// will, of the present session or of the one before, while it is up publishes the
+// messages of OnConnect again.
 package mqttlink

@@ -1,10 +1,12 @@
 package mqttlink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,11 @@ const stable = 5 * time.Second
 // takeovers is how many short sessions in a row look like two clients that share
 // one client id.
 const takeovers = 4
+
+// keptWills is how many wills of a link are known again when they come: that of
+// the present connection, and that of the one which the broker notices late to be
+// dead.
+const keptWills = 2
 
 // logEvery is how often a failure is logged that goes on.
 const logEvery = 30 * time.Second
@@ -54,6 +61,7 @@ type Link struct {
 	current *session // nil when down
 	state   State
 	lastErr error
+	wills   [keptWills]Message // that the broker may still publish, newest first
 }
 
 // delivery is a message on its way to the Handler.
@@ -215,6 +223,23 @@ func (l *Link) Stats() Stats {
 		Dropped: l.dropped.Load(), Oversize: l.oversize.Load(),
 		Queued: len(l.queue), LastError: lastErr, State: state,
 	}
+}
+
+// rememberWill notes the will of a connection that is about to be made.
+func (l *Link) rememberWill(m Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	copy(l.wills[1:], l.wills[:])
+	l.wills[0] = m
+}
+
+// ownWill reports whether a message is a will of this link.
+func (l *Link) ownWill(topic string, payload []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.wills[:], func(w Message) bool {
+		return w.Topic == topic && bytes.Equal(w.Payload, payload)
+	})
 }
 
 // comesBack reports whether this link's own subscriptions cover a topic.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -288,7 +289,9 @@ func TestWillOnlyWhenLost(t *testing.T) {
 	p := startProxy(t, b.addr)
 	watcher := run(t, Options{BrokerURL: b.addr, ClientID: "watcher", Subscriptions: []string{"kv/nodes/+"}})
 	watcher.waitUp(t)
-	o := Options{BrokerURL: p.addr(), Will: &Message{Topic: "kv/nodes/n1", Payload: []byte("gone"), Retained: true}}
+	o := Options{BrokerURL: p.addr(), Will: func() Message {
+		return Message{Topic: "kv/nodes/n1", Payload: []byte("gone"), Retained: true}
+	}}
 	h := run(t, o)
 	h.waitUp(t)
 	h.stop()
@@ -307,22 +310,32 @@ func TestWillOnlyWhenLost(t *testing.T) {
 
 func TestOwnWillIsContradicted(t *testing.T) {
 	b := startBroker(t, "127.0.0.1:0", &rights{})
+	p := startProxy(t, b.addr)
+	var sessions, greetings atomic.Int64
 	h := run(t, Options{
-		BrokerURL: b.addr, Subscriptions: []string{"kv/nodes/+"},
-		Will: &Message{Topic: "kv/nodes/n1", Payload: []byte("gone"), Retained: true},
+		BrokerURL: p.addr(), Subscriptions: []string{"kv/nodes/+"},
+		Will: func() Message {
+			return Message{Topic: "kv/nodes/n1", Payload: fmt.Appendf(nil, "gone %d", sessions.Add(1)), Retained: true}
+		},
 		OnConnect: func() []Message {
-			return []Message{{Topic: "kv/nodes/n1", Payload: []byte("here"), Retained: true}}
+			return []Message{{Topic: "kv/nodes/n1", Payload: fmt.Appendf(nil, "here %d", greetings.Add(1)), Retained: true}}
 		},
 	})
 	h.waitUp(t)
+	connects := h.Stats().Connects
+	p.cut()
+	poll.Until(t, patience, func() bool { return h.Stats().Connects > connects && h.Up() }, "second session")
 	// What a broker does that notices late that an older connection is dead.
-	if err := b.Publish("kv/nodes/n1", []byte("gone"), true, 1); err != nil {
-		t.Fatal(err)
+	for _, n := range []int64{sessions.Load() - 1, sessions.Load()} {
+		gone := fmt.Sprintf("gone %d", n)
+		if err := b.Publish("kv/nodes/n1", []byte(gone), true, 1); err != nil {
+			t.Fatal(err)
+		}
+		poll.Until(t, patience, func() bool {
+			got := h.received()
+			return h.has("kv/nodes/n1="+gone) && strings.HasPrefix(got[len(got)-1], "kv/nodes/n1=here")
+		}, "presence after will", n)
 	}
-	poll.Until(t, patience, func() bool {
-		got := h.received()
-		return h.has("kv/nodes/n1=gone") && got[len(got)-1] == "kv/nodes/n1=here"
-	}, "presence after the will")
 }
 
 func TestSharedClientIDIsNamed(t *testing.T) {

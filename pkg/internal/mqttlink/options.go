@@ -69,7 +69,7 @@ type Options struct {
 	CleanSession bool
 
 	Subscriptions []string         // topic filters
-	Will          *Message         // published by the broker when -pub is lost
+	Will          func() Message   // of each session: published by the broker when -pub is lost; nil: none
 	OnConnect     func() []Message // published first in every session
 
 	// MaxPacket is the greatest payload in either direction, in bytes. A greater
@@ -157,7 +157,7 @@ func (o Options) validate() error {
 	bad(o.ConnectTimeout < 0 || o.WriteTimeout < 0 || o.AckTimeout < 0, "timeouts must not be negative")
 	bad(o.MinBackoff < 0 || o.MaxBackoff < o.MinBackoff,
 		"back-off from %v to %v is no range", o.MinBackoff, o.MaxBackoff)
-	bad(o.Will != nil && !validTopic(o.Will.Topic), "will: topic is empty or has a wildcard")
+	bad(o.Will != nil && !validTopic(o.Will().Topic), "will: topic is empty or has a wildcard")
 	for _, f := range o.Subscriptions {
 		bad(!validFilter(f), "subscription %q is no topic filter", f)
 	}

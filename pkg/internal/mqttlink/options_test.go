@@ -44,7 +44,7 @@ func TestParseBroker(t *testing.T) {
 func TestNewReportsEverything(t *testing.T) {
 	_, err := New(Options{
 		BrokerURL: "ws://h", KeepAlive: time.Millisecond, Silence: -1, Window: 1 << 20,
-		Subscriptions: []string{"a/#/b"}, Will: &Message{Topic: "a/+"}, MaxBackoff: time.Millisecond,
+		Subscriptions: []string{"a/#/b"}, Will: func() Message { return Message{Topic: "a/+"} }, MaxBackoff: time.Millisecond,
 	})
 	if err == nil {
 		t.Fatal("no error")

@@ -1,7 +1,6 @@
 package mqttlink
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +74,12 @@ func (s *session) connect(ctx context.Context) (err error) {
 		}
 	}()
 	o := &s.link.opts
-	if s.pub, err = s.dial(ctx, "-pub", true, o.Will); err != nil {
+	var will *Message
+	if o.Will != nil {
+		m := o.Will()
+		will = &m
+	}
+	if s.pub, err = s.dial(ctx, "-pub", true, will); err != nil {
 		return err
 	}
 	if s.sub, err = s.dial(ctx, "-sub", o.CleanSession, nil); err != nil {
@@ -231,7 +235,7 @@ func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
 	if m.Topic() == oversizeTopic {
 		return
 	}
-	if w := s.link.opts.Will; w != nil && m.Topic() == w.Topic && bytes.Equal(m.Payload(), w.Payload) {
+	if s.link.ownWill(m.Topic(), m.Payload()) {
 		select {
 		case s.announce <- struct{}{}:
 		default:
@@ -281,6 +285,9 @@ func (s *session) dial(ctx context.Context, role string, clean bool, will *Messa
 			return nil, dialErr
 		}
 		context.AfterFunc(ctx, conn.interrupt)
+		if will != nil {
+			s.link.rememberWill(*will)
+		}
 		return conn, nil
 	})
 	c := &client{mqtt: mqtt.NewClient(o)}
