@@ -45,7 +45,6 @@ type core struct {
 	rivals    map[uint64]*rival        // by instance: others with this node_id
 	active    map[uint64]time.Duration // by instance: when something of it was last received
 
-	ownPos   uint64 // in the log
 	counter  uint64 // of heads
 	lastHead time.Duration
 	headDue  bool // a head was asked for
@@ -129,25 +128,11 @@ func (c *core) step() {
 	c.leave()
 }
 
-// readOwn brings the own entry of the vector up to date with the log.
+// readOwn brings the own entry of the vector up to date. Own changes have no
+// gaps, so where they end in each epoch is all there is to know.
 func (c *core) readOwn() {
 	me := c.set.Instance
-	for range 64 {
-		next, lost := c.rep.ReadLog(c.ownPos, 4096, func(ch *kv.Change) bool {
-			if ch.Origin == me && ch.Seq > 0 {
-				c.vec.Add(me, ch.Seq, ch.Entry.Version.HLC)
-			}
-			return true
-		})
-		if lost {
-			seq, clock := c.rep.LastSeq()
-			c.vec.Adopt(me, Mark{seq, clock})
-		}
-		if next == c.ownPos {
-			return
-		}
-		c.ownPos = next
-	}
+	c.rep.OwnMarks(func(seq uint64, clock hlc.Timestamp) { c.vec.Adopt(me, Mark{seq, clock}) })
 }
 
 // closed returns the last closed epochs, newest first.

@@ -10,8 +10,10 @@ import (
 type Replica interface {
 	// Instance returns the random number of this start of the node.
 	Instance() uint64
-	// LastSeq returns the newest own change. It is in the log already.
-	LastSeq() (seq uint64, clock hlc.Timestamp)
+	// OwnMarks calls fn for the last own change of each of at least the last four
+	// epochs that had one, oldest first, and so for the newest one at the end. They
+	// are in the log already.
+	OwnMarks(fn func(seq uint64, clock hlc.Timestamp))
 	// Greatest returns the greatest version issued or applied.
 	Greatest() kv.Version
 	// Apply merges a change that came from elsewhere and copies what it keeps.
@@ -23,8 +25,8 @@ type Replica interface {
 	// a bounded ring of all changes issued or applied here, in that order.
 	LogHead() uint64
 	// ReadLog calls fn for up to max changes from a position on, until fn returns
-	// false; the change for which it did so counts as read. lost says that pos had left the ring and that reading began at the
-	// oldest change. The change is valid during the call only, and fn may block.
+	// false; the change for which it did so counts as read. lost says that pos had
+	// left the ring and that reading began at the oldest change. The change is valid during the call only, and fn may block.
 	ReadLog(pos uint64, max int, fn func(*kv.Change) bool) (next uint64, lost bool)
 	// LogFloor returns the sequence from which on every applied change of an
 	// origin is still in the ring; 1 if none ever left it.

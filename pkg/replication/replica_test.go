@@ -24,6 +24,7 @@ type mapReplica struct {
 	tail     uint64 // position of log[0]
 	floors   map[uint64]uint64
 	last     Mark
+	marks    []Mark // the last own change of each epoch
 	greatest kv.Version
 	merges   map[[2]uint64]int // by origin and sequence: how often it was merged
 }
@@ -39,6 +40,10 @@ func newMapReplica(instance uint64, millis func() int64, ring int) *mapReplica {
 func (m *mapReplica) set(key string, value []byte) kv.Version {
 	m.mu.Lock()
 	m.last = Mark{m.last.Seq + 1, m.clock.Now()}
+	if n := len(m.marks); n > 0 && m.marks[n-1].HLC.Epoch() == m.last.HLC.Epoch() {
+		m.marks = m.marks[:n-1]
+	}
+	m.marks = append(m.marks, m.last)
 	v := kv.Version{HLC: m.last.HLC, Instance: m.instance}
 	e := kv.Entry{Key: []byte(key), Version: v, Value: value}
 	e = e.Clone()
@@ -66,10 +71,13 @@ func (m *mapReplica) appendLocked(c kv.Change) {
 
 func (m *mapReplica) Instance() uint64 { return m.instance }
 
-func (m *mapReplica) LastSeq() (uint64, hlc.Timestamp) {
+func (m *mapReplica) OwnMarks(fn func(uint64, hlc.Timestamp)) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.last.Seq, m.last.HLC
+	marks := slices.Clone(m.marks[max(0, len(m.marks)-keptEpochs):])
+	m.mu.Unlock()
+	for _, mark := range marks {
+		fn(mark.Seq, mark.HLC)
+	}
 }
 
 func (m *mapReplica) Greatest() kv.Version {

@@ -330,7 +330,7 @@ func (w *world) mischief() {
 // survived reports whether all that a node wrote is somewhere else too, so that
 // it may lose everything.
 func (w *world) survived(n *simNode) bool {
-	seq, _ := n.rep.LastSeq()
+	seq := n.rep.last.Seq
 	for _, m := range w.nodes {
 		if m != n && m.core.vec.Prefix(n.rep.instance).Seq >= seq && w.holds(m, n) {
 			return true

@@ -46,8 +46,9 @@ type changeLog struct {
 	index      map[uint64]uint32 // of names
 	floors     []uint64          // by instance index: every applied sequence from here on is in the log
 	lastSeq    uint64
-	lastClock  hlc.Timestamp // of lastSeq
-	greatest   kv.Version    // issued or merged
+	lastClock  hlc.Timestamp      // of lastSeq
+	greatest   kv.Version         // issued or merged
+	marks      [keptMarks]ownMark // oldest first, zero where there is none
 }
 
 const blockLen = 4096
@@ -126,6 +127,7 @@ func (l *changeLog) issueChecked(r, old ref) journal.Ticket {
 func (l *changeLog) stampLocked(r, old ref, stamp hlc.Timestamp) (journal.Ticket, freedSlots) {
 	rec := record(l.arena.at(r))
 	rec.setVersion(stamp, 0)
+	l.markLocked(stamp)
 	l.lastSeq++
 	l.lastClock = stamp
 	l.greatest = kv.Version{HLC: stamp, Instance: l.instance}
