@@ -44,7 +44,7 @@ func TestArenaSlotsNeverOverlap(t *testing.T) {
 				t.Fatalf("a %d-byte slot no longer holds what its owner wrote", o.size)
 			}
 		}
-		sizes := rapid.OneOf(rapid.IntRange(24, 300), rapid.IntRange(24, 9_000), rapid.Just(maxClassSize+1))
+		sizes := rapid.OneOf(rapid.IntRange(24, 300), rapid.IntRange(24, 9_000), rapid.Just(maxClassSize+1), rapid.Just(chunkSize))
 		for i := range rapid.IntRange(1, 100).Draw(t, "steps") {
 			if len(live) > 0 && rapid.Bool().Draw(t, "free") {
 				j := rapid.IntRange(0, len(live)-1).Draw(t, "which")

@@ -34,13 +34,15 @@ func (s *Store) lookup(sh *shard, hash uint32, key, facet []byte) place {
 // the shard's counts.
 func (s *Store) link(sh *shard, hash uint32, p place, r ref) {
 	rec := record(s.arena.at(r))
-	s.used.Add(int64(slotSize(rec.size())))
+	grown := slotSize(rec.size()) - s.slotSizeOf(p.old)
+	if grown != 0 {
+		s.used.Add(int64(grown))
+	}
 	sh.entries++
 	s.count(sh, rec, +1)
 	switch {
 	case p.old != 0:
 		old := record(s.arena.at(p.old))
-		s.used.Add(-int64(slotSize(old.size())))
 		sh.entries--
 		s.count(sh, old, -1)
 		rec.setNext(old.next())

@@ -72,7 +72,7 @@ func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, ref, error)
 	if !e.IsTombstone() && s.overLimit(int64(slotSize(size)-s.slotSizeOf(p.old))) {
 		return place{}, 0, kv.ErrStorageFull
 	}
-	r, err := s.arena.alloc(size)
+	r, err := sh.spare.alloc(s.arena, size)
 	if err != nil {
 		return place{}, 0, kv.ErrStorageFull
 	}
@@ -84,9 +84,9 @@ func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, ref, error)
 // lie before the instant before (0: any may), it drops the record and reports
 // false.
 func (s *Store) commit(sh *shard, hash uint32, p place, r ref, before int64) (journal.Ticket, bool, error) {
-	ticket, ok, err := s.log.issue(r, p.old, before)
+	ticket, ok, err := s.log.issue(&sh.spare, r, p.old, before)
 	if err != nil || !ok {
-		s.arena.free(r, record(s.arena.at(r)).size())
+		sh.spare.free(s.arena, r, record(s.arena.at(r)).size())
 		return 0, false, err
 	}
 	s.link(sh, hash, p, r)
@@ -261,7 +261,7 @@ func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int) (journal.Ticke
 		key := pairs[2*i]
 		sh, hash := s.locate(key)
 		p := s.lookup(sh, hash, key, nil)
-		last = s.log.issueChecked(r, p.old)
+		last = s.log.issueChecked(&sh.spare, r, p.old)
 		s.link(sh, hash, p, r)
 	}
 	return last, nil
@@ -279,7 +279,7 @@ func (s *Store) fillPairs(pairs [][]byte) ([]ref, error) {
 		if s.overLimit(growth) {
 			return refs, kv.ErrStorageFull
 		}
-		r, err := s.arena.alloc(entrySize(&e))
+		r, err := sh.spare.alloc(s.arena, entrySize(&e))
 		if err != nil {
 			return refs, kv.ErrStorageFull
 		}

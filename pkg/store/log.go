@@ -96,8 +96,9 @@ func newChangeLog(a *arena, clock *hlc.Clock, j journal.Journal, instance uint64
 // logs it; old is the record that it replaces, 0 for none. It stamps nothing and
 // reports false when the version would lie at or after the instant before (Unix
 // milliseconds, 0 for never). It returns a *kv.ReadOnlyError when the clock is
-// too far ahead.
-func (l *changeLog) issue(r, old ref, before int64) (journal.Ticket, bool, error) {
+// too far ahead. Slots that this releases go to m, the magazine of the shard
+// whose lock the caller holds.
+func (l *changeLog) issue(m *magazine, r, old ref, before int64) (journal.Ticket, bool, error) {
 	l.mu.Lock()
 	stamp, ahead := l.clock.Issue()
 	if ahead > 0 {
@@ -110,17 +111,17 @@ func (l *changeLog) issue(r, old ref, before int64) (journal.Ticket, bool, error
 	}
 	ticket, freed := l.stampLocked(r, old, stamp)
 	l.mu.Unlock()
-	l.free(freed)
+	l.free(m, &freed)
 	return ticket, true, nil
 }
 
 // issueChecked is issue for a caller that has asked the clock already and must
 // not fail any more.
-func (l *changeLog) issueChecked(r, old ref) journal.Ticket {
+func (l *changeLog) issueChecked(m *magazine, r, old ref) journal.Ticket {
 	l.mu.Lock()
 	ticket, freed := l.stampLocked(r, old, l.clock.Now())
 	l.mu.Unlock()
-	l.free(freed)
+	l.free(m, &freed)
 	return ticket
 }
 
@@ -137,7 +138,7 @@ func (l *changeLog) stampLocked(r, old ref, stamp hlc.Timestamp) (journal.Ticket
 
 // receive logs a record that came from elsewhere and whose version is set. gone
 // is the record that left the table or never got there, 0 for none.
-func (l *changeLog) receive(r ref, v kv.Version, seq uint64, gone ref) {
+func (l *changeLog) receive(m *magazine, r ref, v kv.Version, seq uint64, gone ref) {
 	l.mu.Lock()
 	if l.greatest.Less(v) {
 		l.greatest = v
@@ -145,7 +146,7 @@ func (l *changeLog) receive(r ref, v kv.Version, seq uint64, gone ref) {
 	freed := l.appendLocked(r, seq, gone)
 	l.journalLocked(record(l.arena.at(r)), v.Instance)
 	l.mu.Unlock()
-	l.free(freed)
+	l.free(m, &freed)
 }
 
 func (l *changeLog) journalLocked(rec record, instance uint64) journal.Ticket {
@@ -163,9 +164,9 @@ type freedSlots struct {
 	n     int
 }
 
-func (l *changeLog) free(f freedSlots) {
+func (l *changeLog) free(m *magazine, f *freedSlots) {
 	for _, d := range f.slots[:f.n] {
-		l.arena.free(d.ref, int(d.size))
+		m.free(l.arena, d.ref, int(d.size))
 	}
 }
 
@@ -241,10 +242,11 @@ func (l *changeLog) reapLocked() (f freedSlots) {
 	return f
 }
 
-func (l *changeLog) atLocked(pos uint64) (ref, uint64) {
+func (l *changeLog) atLocked(pos uint64) mention {
 	i := pos - l.first
 	b := l.blocks[i/blockLen]
-	return b.refs[i%blockLen], b.meta[i%blockLen] >> instanceBits
+	i %= blockLen
+	return mention{ref: b.refs[i], size: uint32(l.sizeLocked(b, i)), seq: b.meta[i] >> instanceBits}
 }
 
 func (l *changeLog) pinnedLocked(pos uint64) bool {

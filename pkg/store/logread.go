@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"sync"
 
 	"merklekv/pkg/kv"
 )
@@ -25,21 +26,21 @@ func (s *Store) LogHead() uint64 {
 //
 // fn is called without any lock held; the change is valid during the call only.
 func (s *Store) ReadLog(pos uint64, max int, fn func(*kv.Change) bool) (next uint64, lost bool) {
-	var buf []byte
+	w := readWindows.Get().(*readWindow)
+	defer readWindows.Put(w)
 	for max > 0 {
-		start, batch := s.log.pin(pos, min(max, readChanges))
+		start := s.log.pin(w, pos, min(max, readChanges))
 		lost = lost || start > pos
 		pos = start
-		if len(batch) == 0 {
+		if len(w.mentions) == 0 {
 			break
 		}
-		var changes []kv.Change
-		changes, buf = s.log.copyOut(batch, buf[:0])
+		w.copyOut(s.log)
 		s.log.unpin(start)
-		for i := range changes {
+		for i := range w.changes {
 			pos++
 			max--
-			if !fn(&changes[i]) {
+			if !fn(&w.changes[i]) {
 				return pos, lost
 			}
 		}
@@ -47,28 +48,39 @@ func (s *Store) ReadLog(pos uint64, max int, fn func(*kv.Change) bool) (next uin
 	return pos, lost
 }
 
-// mention is one change as the log holds it.
-type mention struct {
-	ref ref
-	seq uint64
+// readWindow is the memory in which changes are passed to a reader of the log.
+type readWindow struct {
+	mentions []mention
+	changes  []kv.Change
+	buf      []byte
 }
 
-// pin keeps the log from position pos on, or from its tail if that is later, and
-// returns where that is and up to n changes there. Without any there is no pin.
-func (l *changeLog) pin(pos uint64, n int) (start uint64, batch []mention) {
+var readWindows = sync.Pool{New: func() any { return new(readWindow) }}
+
+// mention is one change as the log holds it.
+type mention struct {
+	ref  ref
+	size uint32 // of the slot, bytes
+	seq  uint64
+}
+
+// pin keeps the log from position pos on, or from its tail if that is later,
+// returns where that is, and puts up to n mentions from there into w. Without
+// any there is no pin.
+func (l *changeLog) pin(w *readWindow, pos uint64, n int) (start uint64) {
+	w.mentions = w.mentions[:0]
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	start = min(max(pos, l.tail), l.head)
 	n = min(n, int(l.head-start))
 	if n == 0 {
-		return start, nil
+		return start
 	}
 	l.pins = append(l.pins, start)
-	batch = make([]mention, n)
-	for i := range batch {
-		batch[i].ref, batch[i].seq = l.atLocked(start + uint64(i))
+	for i := range uint64(n) {
+		w.mentions = append(w.mentions, l.atLocked(start+i))
 	}
-	return start, batch
+	return start
 }
 
 func (l *changeLog) unpin(pos uint64) {
@@ -79,28 +91,31 @@ func (l *changeLog) unpin(pos uint64) {
 	}
 }
 
-// copyOut copies the records of pinned changes, as many as fit into readBytes
-// but at least one. Pinned records are immutable, so no lock is needed.
-func (l *changeLog) copyOut(batch []mention, buf []byte) ([]kv.Change, []byte) {
-	n, total := 0, 0
-	for _, m := range batch {
-		size := record(l.arena.at(m.ref)).size()
-		if n > 0 && total+size > readBytes {
+// copyOut makes changes of the pinned mentions, as many as fit into readBytes but
+// at least one. Pinned records are immutable, so no lock is needed.
+//
+// It copies all slots before it looks into any: they are in nobody's cache, and
+// copies that do not depend on each other fetch several at a time.
+func (w *readWindow) copyOut(l *changeLog) {
+	w.changes, w.buf = w.changes[:0], w.buf[:0]
+	if cap(w.buf) < readBytes || cap(w.buf) > 2*readBytes {
+		w.buf = make([]byte, 0, readBytes)
+	}
+	n := 0
+	for i, m := range w.mentions {
+		if i > 0 && len(w.buf)+int(m.size) > cap(w.buf) {
 			break
 		}
-		n, total = n+1, total+size
+		w.buf = append(w.buf, l.arena.at(m.ref)[:m.size]...)
+		n++
 	}
-	buf = slices.Grow(buf, total)
-	changes := make([]kv.Change, n)
-	for i, m := range batch[:n] {
-		rec := record(l.arena.at(m.ref))
-		start := len(buf)
-		buf = append(buf, rec[:rec.size()]...)
-		copied := record(buf[start:])
+	start := 0
+	for _, m := range w.mentions[:n] {
+		copied := record(w.buf[start:])
 		instance := l.name(copied.instance())
-		changes[i] = kv.Change{Origin: instance, Seq: m.seq, Entry: copied.entry(instance)}
+		w.changes = append(w.changes, kv.Change{Origin: instance, Seq: m.seq, Entry: copied.entry(instance)})
+		start += int(m.size)
 	}
-	return changes, buf
 }
 
 // LogFloor returns the sequence number from which on every change of an origin

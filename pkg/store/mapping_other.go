@@ -10,3 +10,6 @@ func unmapMemory([]byte) {}
 
 // discardMemory keeps the pages.
 func discardMemory([]byte) {}
+
+// adviseHuge leaves page sizes to the system.
+func adviseHuge([]byte) {}

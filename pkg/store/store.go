@@ -78,8 +78,9 @@ type shard struct {
 	keys       int64      // keys that a reader sees, expiry aside
 	tombstones int64      // keys whose plain register is a tombstone
 	entries    int64
+	spare      magazine
 
-	_ [32]byte // keeps neighbours' locks off this cache line
+	_ [64]byte // keeps neighbours' locks off this cache line
 }
 
 // New returns an empty store, or one with what the journal holds.
