@@ -6,14 +6,12 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 )
 
 // The arena holds every entry's bytes in memory that has no pointers:
 //
 //	ref (32 bits) = chunk (15 bits) | offset in units of 8 bytes (17 bits)
 //
-//	region  32 MiB of address space, cut into chunks as they are needed
 //	chunk   1 MiB, cut into spans of one size; or one mapping of its own for a
 //	        single object above maxClassSize
 //	span    slots of one size class; 32 KiB for classes up to 2 KiB, a whole
@@ -35,8 +33,6 @@ const (
 	maxClassSize = chunkSize / 2
 	spansAChunk  = chunkSize / smallSpan
 	pageSize     = 4 << 10
-	hugePage     = 2 << 20
-	regionSize   = 32 << 20
 )
 
 // ref addresses one slot of the arena; 0 is none.
@@ -86,7 +82,6 @@ func (c class) spanSize() int {
 type chunk struct {
 	mem   []byte
 	small bool // cut into small spans, else one span or one object
-	own   bool // a mapping of its own, for one object
 }
 
 // span is the book-keeping of slots of one class. Free slots are linked through
@@ -105,8 +100,6 @@ type arena struct {
 	chunks atomic.Pointer[[]chunk]
 
 	mu         sync.Mutex
-	regions    [][]byte          // mappings
-	region     []byte            // what is left of the last one
 	spans      []span            // spansAChunk for every chunk
 	partial    [numClasses]int32 // first span with a free slot, -1 for none
 	emptySmall []int32           // small spans without a class
@@ -143,7 +136,7 @@ func (a *arena) alloc(size int) (ref, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if size > maxClassSize {
-		id, err := a.addChunkLocked(slotSize(size), chunk{own: true})
+		id, err := a.addChunkLocked(slotSize(size), false)
 		return ref(id) << offsetBits, err
 	}
 	c := classOf(size)
@@ -232,7 +225,7 @@ func (a *arena) newSpanLocked(c class) (int32, error) {
 
 // addSpansLocked maps a chunk and adds its spans to the empty ones.
 func (a *arena) addSpansLocked(small bool) error {
-	number, err := a.addChunkLocked(chunkSize, chunk{small: small})
+	number, err := a.addChunkLocked(chunkSize, small)
 	if err != nil {
 		return err
 	}
@@ -248,17 +241,12 @@ func (a *arena) addSpansLocked(small bool) error {
 }
 
 // addChunkLocked maps size bytes under a chunk number of their own.
-func (a *arena) addChunkLocked(size int, c chunk) (int32, error) {
+func (a *arena) addChunkLocked(size int, small bool) (int32, error) {
 	chunks := *a.chunks.Load()
 	if len(chunks) == maxChunks && len(a.freeIDs) == 0 {
 		return 0, errArenaFull
 	}
-	var err error
-	if c.own {
-		c.mem, err = mapMemory(size)
-	} else {
-		c.mem, err = a.cutLocked()
-	}
+	mem, err := mapMemory(size)
 	if err != nil {
 		return 0, err
 	}
@@ -267,30 +255,13 @@ func (a *arena) addChunkLocked(size int, c chunk) (int32, error) {
 		number := a.freeIDs[n-1]
 		a.freeIDs = a.freeIDs[:n-1]
 		// Readers share this element, but none of them holds a ref into it.
-		chunks[number] = c
+		chunks[number] = chunk{mem: mem, small: small}
 		return number, nil
 	}
-	grown := append(chunks, c)
+	grown := append(chunks, chunk{mem: mem, small: small})
 	a.chunks.Store(&grown)
 	a.spans = append(a.spans, make([]span, spansAChunk)...)
 	return int32(len(chunks)), nil
-}
-
-// cutLocked cuts the memory of a chunk from a region.
-func (a *arena) cutLocked() ([]byte, error) {
-	if len(a.region) == 0 {
-		mem, err := mapMemory(regionSize + hugePage)
-		if err != nil {
-			return nil, err
-		}
-		a.regions = append(a.regions, mem)
-		skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))) & (hugePage - 1)
-		a.region = mem[skip : skip+regionSize]
-		adviseHuge(a.region)
-	}
-	mem := a.region[:chunkSize:chunkSize]
-	a.region = a.region[chunkSize:]
-	return mem, nil
 }
 
 // dropChunkLocked unmaps a chunk; its number is used again.
@@ -350,15 +321,11 @@ func (a *arena) mappedBytes() int64 {
 func (a *arena) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, c := range *a.chunks.Load() {
-		if c.own && c.mem != nil {
+	for i, c := range *a.chunks.Load() {
+		if i > 0 && c.mem != nil {
 			unmapMemory(c.mem)
 		}
 	}
-	for _, mem := range a.regions {
-		unmapMemory(mem)
-	}
-	a.regions, a.region = nil, nil
 	a.chunks.Store(&[]chunk{{}})
 	a.mapped = 0
 }

@@ -16,10 +16,6 @@ func mapMemory(size int) ([]byte, error) {
 	return mem, nil
 }
 
-// adviseHuge asks for pages of 2 MiB, because a store's random accesses would
-// miss the translation cache nearly every time. It is advice.
-func adviseHuge(mem []byte) { _ = unix.Madvise(mem, unix.MADV_HUGEPAGE) }
-
 // unmapMemory gives back what mapMemory returned.
 func unmapMemory(mem []byte) {
 	// The only error is a range that was never mapped, which is a bug here.

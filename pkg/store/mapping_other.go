@@ -10,6 +10,3 @@ func unmapMemory([]byte) {}
 
 // discardMemory keeps the pages.
 func discardMemory([]byte) {}
-
-// adviseHuge leaves page sizes to the system.
-func adviseHuge([]byte) {}

@@ -175,8 +175,10 @@ func TestMemoryLimit(t *testing.T) {
 		t.Fatalf("a refused MSet wrote %q", got)
 	}
 	mustSet(t, s, "key0", "shrinks")
-	if existed, _, err := s.Delete([]byte("key1")); err != nil || !existed {
-		t.Fatalf("Delete of a full store: %v", err)
+	for i := 1; i < 6; i++ {
+		if existed, _, err := s.Delete(fmt.Appendf(nil, "key%d", i)); err != nil || !existed {
+			t.Fatalf("Delete of a full store: %v", err)
+		}
 	}
 	if got := s.Apply(remote(7, 1, testStart, "remote", value+value)); got != kv.Applied {
 		t.Fatalf("a replicated entry was %v by a full store", got)
