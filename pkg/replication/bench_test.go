@@ -11,8 +11,13 @@ import (
 // BenchmarkThreeNodes writes to three nodes in turn, as fast as they take it,
 // until all have everything.
 func BenchmarkThreeNodes(b *testing.B) {
+	b.Run("qos 0", func(b *testing.B) { benchmarkThreeNodes(b, false) })
+	b.Run("qos 1", func(b *testing.B) { benchmarkThreeNodes(b, true) })
+}
+
+func benchmarkThreeNodes(b *testing.B, qos1 bool) {
 	broker := startBroker(b)
-	nodes := startThree(b, []string{broker.addr}, "")
+	nodes := startThreeLike(b, nodeConfig{brokers: []string{broker.addr}, qos1: qos1})
 	waitGapless(b, nodes...)
 	b.ResetTimer()
 	value := make([]byte, 64)

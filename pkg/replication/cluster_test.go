@@ -88,6 +88,7 @@ type nodeConfig struct {
 	rep      *mapReplica
 	ln       net.Listener
 	params   protocol.PeerParams
+	qos1     bool // sessions that the brokers keep
 }
 
 func listen(t testing.TB) net.Listener {
@@ -124,7 +125,7 @@ func startNode(t testing.TB, cfg nodeConfig) *testNode {
 	n.repl, err = New(Options{
 		NodeID: cfg.id, Prefix: cfg.prefix, Address: cfg.ln.Addr().String(), Version: "test",
 		Secret: []byte(cfg.secret), Params: cfg.params, PeerList: cfg.peers, Replica: n.rep,
-		MQTT:     MQTTOptions{Brokers: cfg.brokers, ClientID: fmt.Sprintf("%s-%x", cfg.id, n.rep.instance), CleanSession: true},
+		MQTT:     MQTTOptions{Brokers: cfg.brokers, ClientID: fmt.Sprintf("%s-%x", cfg.id, n.rep.instance), CleanSession: !cfg.qos1},
 		ReadOnly: func(why string) { n.readOnly <- why },
 		Logger:   slog.New(slog.NewTextHandler(testWriter{t}, nil)).With("node", cfg.id),
 	})
@@ -224,6 +225,13 @@ func waitGapless(t testing.TB, nodes ...*testNode) {
 }
 
 func startThree(t testing.TB, brokers []string, secret string) []*testNode {
+	t.Helper()
+	return startThreeLike(t, nodeConfig{brokers: brokers, secret: secret})
+}
+
+// startThreeLike starts three nodes that differ in what must differ only.
+func startThreeLike(t testing.TB, cfg nodeConfig) []*testNode {
+	t.Helper()
 	lns := []net.Listener{listen(t), listen(t), listen(t)}
 	var peers []string
 	for _, ln := range lns {
@@ -231,9 +239,8 @@ func startThree(t testing.TB, brokers []string, secret string) []*testNode {
 	}
 	var nodes []*testNode
 	for i, ln := range lns {
-		nodes = append(nodes, startNode(t, nodeConfig{
-			id: fmt.Sprintf("n%d", i+1), instance: uint64(i + 101), brokers: brokers, peers: peers, secret: secret, ln: ln,
-		}))
+		cfg.id, cfg.instance, cfg.peers, cfg.ln = fmt.Sprintf("n%d", i+1), uint64(i+101), peers, ln
+		nodes = append(nodes, startNode(t, cfg))
 	}
 	for _, n := range nodes {
 		n.waitReady()

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,8 +11,21 @@ import (
 
 // broker is the link to one broker as a publisher sees it.
 type broker interface {
-	Publish(ctx context.Context, topic string, retained bool, payload []byte) error
+	// Send begins to publish; what one goroutine sends arrives in that order. wait
+	// returns when the message is out, or acknowledged, and must be called once.
+	Send(ctx context.Context, topic string, retained bool, payload []byte) (wait func(context.Context) error, err error)
 	Up() bool
+}
+
+// inFlight is how many messages of a publisher may wait for the broker to
+// acknowledge them, so that a broker that is far away does not slow it down.
+const inFlight = 16
+
+// flight is a message on its way.
+type flight struct {
+	wait    func(context.Context) error
+	changes int
+	bytes   int
 }
 
 // publisher sends own changes and heads to one broker, in this order: a head
@@ -28,6 +42,7 @@ type publisher struct {
 
 	wake chan struct{}          // capacity 1
 	head atomic.Pointer[[]byte] // the next one to go out
+	sent chan flight            // made and closed by run
 
 	pos   uint64 // in the log
 	batch batchBuilder
@@ -45,6 +60,11 @@ func (p *publisher) poke() {
 // run publishes until ctx ends, and then what is left, for as long as flush
 // lives.
 func (p *publisher) run(ctx, flush context.Context) {
+	p.sent = make(chan flight, inFlight-2) // settle holds one, and one is sent before it has a place
+	var settled sync.WaitGroup
+	settled.Go(func() { p.settle(flush) })
+	defer settled.Wait()
+	defer close(p.sent)
 	for {
 		select {
 		case <-p.wake:
@@ -67,7 +87,8 @@ func (p *publisher) publishAll(ctx context.Context, paced bool) {
 			break
 		}
 		p.pace.sent(n)
-		if !p.send(ctx, n) {
+		message := p.codec.Seal(KindBatch, p.instance, p.counter.Add(1), p.batch.body())
+		if !p.send(ctx, p.updates, message, n) {
 			break
 		}
 	}
@@ -78,7 +99,7 @@ func (p *publisher) publishAll(ctx context.Context, paced bool) {
 		return
 	}
 	if head != nil {
-		p.link.Publish(ctx, p.heads, false, *head) // another one follows in a second
+		p.send(ctx, p.heads, *head, 0) // should it fail, another one follows in a second
 	}
 }
 
@@ -104,15 +125,25 @@ func (p *publisher) collect() int {
 	}
 }
 
-// send publishes the batch that was gathered.
-func (p *publisher) send(ctx context.Context, n int) bool {
-	message := p.codec.Seal(KindBatch, p.instance, p.counter.Add(1), p.batch.body())
-	if err := p.link.Publish(ctx, p.updates, false, message); err != nil {
+// send begins to publish a message with a number of changes.
+func (p *publisher) send(ctx context.Context, topic string, message []byte, changes int) bool {
+	wait, err := p.link.Send(ctx, topic, false, message)
+	if err != nil {
 		return false
 	}
-	p.met.published.Add(float64(n))
-	p.met.batchBytes.Add(float64(len(message)))
+	p.sent <- flight{wait: wait, changes: changes, bytes: len(message)}
 	return true
+}
+
+// settle waits for what was sent, in its order. What fails is not sent again:
+// receivers see a gap.
+func (p *publisher) settle(ctx context.Context) {
+	for f := range p.sent {
+		if f.wait(ctx) == nil && f.changes > 0 {
+			p.met.published.Add(float64(f.changes))
+			p.met.batchBytes.Add(float64(f.bytes))
+		}
+	}
 }
 
 // linger is how long changes are gathered under a high rate.

@@ -184,19 +184,35 @@ func (l *Link) down(reason error) {
 // may be out nevertheless when it fails later. The payload must not be changed
 // before it returns; after ctx's error, ever.
 func (l *Link) Publish(ctx context.Context, topic string, retained bool, payload []byte) error {
+	wait, err := l.Send(ctx, topic, retained, payload)
+	if err != nil {
+		return err
+	}
+	return wait(ctx)
+}
+
+// Send begins to publish a message. The broker receives messages in the order in
+// which one goroutine sends them. Its errors are Publish's; without one, wait
+// does what is left of Publish, and must be called once. Send blocks while
+// Options.Window messages are on their way.
+func (l *Link) Send(ctx context.Context, topic string, retained bool, payload []byte) (wait func(context.Context) error, err error) {
 	if len(payload) > l.opts.MaxPacket {
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), l.opts.MaxPacket)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), l.opts.MaxPacket)
 	}
 	if !validTopic(topic) {
-		return fmt.Errorf("mqtt: topic %q is empty or has a wildcard", topic)
+		return nil, fmt.Errorf("mqtt: topic %q is empty or has a wildcard", topic)
 	}
 	l.mu.Lock()
 	s := l.current
 	l.mu.Unlock()
 	if s == nil {
-		return ErrDown
+		return nil, ErrDown
 	}
-	return s.publish(ctx, Message{Topic: topic, Payload: payload, Retained: retained})
+	token, err := s.begin(ctx, Message{Topic: topic, Payload: payload, Retained: retained})
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return s.finish(ctx, token) }, nil
 }
 
 // Up reports whether the link is up.

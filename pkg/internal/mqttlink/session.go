@@ -143,17 +143,31 @@ func (s *session) await(ctx context.Context, token mqtt.Token, timeout time.Dura
 // publish sends one message and returns when it is on its way (QoS 0) or
 // acknowledged (QoS 1).
 func (s *session) publish(ctx context.Context, m Message) error {
+	token, err := s.begin(ctx, m)
+	if err != nil {
+		return err
+	}
+	return s.finish(ctx, token)
+}
+
+// begin hands one message to the library when there is room in the window.
+// finish must be called for what it returns.
+func (s *session) begin(ctx context.Context, m Message) (mqtt.Token, error) {
 	select {
 	case s.window <- struct{}{}:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case <-s.ended:
-		return ErrDown
+		return nil, ErrDown
 	}
 	if s.link.comesBack(m.Topic) {
 		s.asked.CompareAndSwap(0, max(1, int64(time.Since(s.start))))
 	}
-	token := s.pub.mqtt.Publish(m.Topic, s.link.qos, m.Retained, m.Payload)
+	return s.pub.mqtt.Publish(m.Topic, s.link.qos, m.Retained, m.Payload), nil
+}
+
+// finish waits for what begin began, and makes room in the window.
+func (s *session) finish(ctx context.Context, token mqtt.Token) error {
 	timer := time.NewTimer(s.link.opts.AckTimeout)
 	defer timer.Stop()
 	select {

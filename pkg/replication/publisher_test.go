@@ -1,0 +1,100 @@
+package replication
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slowBroker acknowledges nothing until it is told to.
+type slowBroker struct {
+	codec *Codec
+	acks  chan struct{}
+
+	mu    sync.Mutex
+	first []uint64 // sequence that each batch begins with
+	heads int
+}
+
+func (b *slowBroker) Up() bool { return true }
+
+func (b *slowBroker) Send(_ context.Context, topic string, _ bool, payload []byte) (func(context.Context) error, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if topic == "heads" {
+		b.heads++
+	} else if m, err := b.codec.Open(payload); err != nil {
+		return nil, err
+	} else if batch, err := DecodeBatch(m); err != nil {
+		return nil, err
+	} else {
+		b.first = append(b.first, batch.First)
+	}
+	return func(ctx context.Context) error {
+		select {
+		case <-b.acks:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil
+}
+
+func (b *slowBroker) batches() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.first)
+}
+
+func TestPublisherDoesNotWaitForEachAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		met, err := newMetrics(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codec := NewCodec("p", nil)
+		rep := newMapReplica(7, func() int64 { return time.Now().UnixMilli() }, 1000)
+		link := &slowBroker{codec: codec, acks: make(chan struct{})}
+		p := &publisher{
+			link: link, rep: rep, codec: codec, counter: new(atomic.Uint64), instance: 7,
+			updates: "updates", heads: "heads", met: met, wake: make(chan struct{}, 1),
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.run(ctx, t.Context()) }()
+		const batches = 3 * inFlight
+		for range batches {
+			rep.set("k", make([]byte, MaxBody/2+1)) // two do not fit into one batch
+		}
+		head := []byte("head")
+		p.head.Store(&head)
+		p.poke()
+		synctest.Wait()
+		time.Sleep(time.Second) // of virtual time, for the publisher's pace
+		synctest.Wait()
+		if got := link.batches(); got != inFlight {
+			t.Errorf("%d batches are out before the first is acknowledged, want %d", got, inFlight)
+		}
+		if link.heads != 0 {
+			t.Error("the head is out before its changes")
+		}
+		close(link.acks)
+		time.Sleep(time.Second)
+		stop()
+		<-done
+		if link.batches() != batches || link.heads != 1 {
+			t.Errorf("%d batches and %d heads, want %d and 1", link.batches(), link.heads, batches)
+		}
+		for i, first := range link.first {
+			if first != uint64(i+1) {
+				t.Fatalf("batch %d begins at %d", i, first)
+			}
+		}
+		if got := valueOf(met.published); got != batches {
+			t.Errorf("%v changes count as published, want %d", got, batches)
+		}
+	})
+}
