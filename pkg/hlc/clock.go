@@ -1,6 +1,6 @@
 package hlc
 
-import "sync"
+import "sync/atomic"
 
 // Clock issues Timestamps. Every Timestamp it issues is greater than each one
 // that it issued or observed before.
@@ -8,8 +8,7 @@ type Clock struct {
 	physical func() int64 // Unix milliseconds; may jump either way
 	maxDrift int64        // milliseconds
 
-	mu   sync.Mutex
-	last Timestamp // greatest issued or observed
+	last atomic.Uint64 // greatest Timestamp issued or observed
 }
 
 // NewClock returns a clock over a physical one, which returns Unix milliseconds
@@ -23,10 +22,17 @@ func NewClock(physical func() int64, maxDrift int64) *Clock {
 // that was issued or observed, else one more than the last.
 func (c *Clock) Now() Timestamp {
 	now := At(c.physical())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last = max(now, c.last+1)
-	return c.last
+	for {
+		last := c.Last()
+		if next := max(now, last+1); c.advance(last, next) {
+			return next
+		}
+	}
+}
+
+// advance moves the clock from last to next, unless somebody else moved it.
+func (c *Clock) advance(last, next Timestamp) bool {
+	return c.last.CompareAndSwap(uint64(last), uint64(next))
 }
 
 // Read returns the present without issuing it: the physical clock, or what was
@@ -39,14 +45,16 @@ func (c *Clock) Read() Timestamp { return max(At(c.physical()), c.Last()) }
 func (c *Clock) Issue() (t Timestamp, ahead int64) {
 	millis := c.physical()
 	now := At(millis)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	next := max(now, c.last+1)
-	if ahead = next.Millis() - millis; ahead > c.maxDrift {
-		return 0, ahead
+	for {
+		last := c.Last()
+		next := max(now, last+1)
+		if ahead = next.Millis() - millis; ahead > c.maxDrift {
+			return 0, ahead
+		}
+		if c.advance(last, next) {
+			return next, 0
+		}
 	}
-	c.last = next
-	return next, 0
 }
 
 // Observe takes note of a Timestamp that came from elsewhere, so that whatever
@@ -68,25 +76,18 @@ func (c *Clock) Observe(t Timestamp) (due int64, ok bool) {
 // is for bounds that this node itself recorded, such as one read back from
 // disk; what comes from a peer goes through Observe.
 func (c *Clock) Raise(t Timestamp) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last = max(c.last, t)
+	for last := c.Last(); last < t && !c.advance(last, t); last = c.Last() {
+	}
 }
 
 // Last returns the greatest Timestamp issued or observed, 0 if there is none.
-func (c *Clock) Last() Timestamp {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last
-}
+func (c *Clock) Last() Timestamp { return Timestamp(c.last.Load()) }
 
 // Ahead returns by how many milliseconds the clock is ahead of the physical
 // one, once that is more than the drift limit; else 0.
 func (c *Clock) Ahead() int64 {
 	millis := c.physical()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ahead := c.last.Millis() - millis; ahead > c.maxDrift {
+	if ahead := c.Last().Millis() - millis; ahead > c.maxDrift {
 		return ahead
 	}
 	return 0
