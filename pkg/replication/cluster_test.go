@@ -266,8 +266,14 @@ func TestThreeNodesThroughABroker(t *testing.T) {
 }
 
 func TestBrokerAway(t *testing.T) {
+	t.Run("qos 0", func(t *testing.T) { brokerAway(t, false) })
+	t.Run("qos 1", func(t *testing.T) { brokerAway(t, true) })
+}
+
+func brokerAway(t *testing.T, qos1 bool) {
+	t.Helper()
 	b := startBroker(t)
-	nodes := startThree(t, []string{b.addr}, "")
+	nodes := startThreeLike(t, nodeConfig{brokers: []string{b.addr}, qos1: qos1})
 	write(nodes, 0, 300)
 	waitEqual(t, nodes...)
 	b.stop()
