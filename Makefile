@@ -37,18 +37,21 @@ help: ## this list
 
 .PHONY: up
 up: image ## build the images, start three nodes and the broker, wait until all are healthy
-	$(COMPOSE) up -d --no-build
+	@echo "$(COMPOSE) up -d --no-build"; $(COMPOSE) up -d --no-build || { \
+		echo; echo 'make: the cluster did not start. Is a port taken? Every one can be changed, for example'; \
+		echo '      MKV_NODE1_PORT=17878 make up   (deploy/README.md lists them); make down removes what was begun'; \
+		exit 1; }
 	deploy/wait-healthy.sh 60
 	@deploy/listen.sh
 
 .PHONY: down
-down: ## stop and remove the containers, keep the data
+down: ## stop and remove the containers, keep the volumes (data is in memory only, as yet)
 	$(COMPOSE) down
 
 .PHONY: reset
-reset: ## the same, and delete the data (asks first; ASK=no does not)
+reset: ## the same, and delete the volumes (asks first; ASK=no does not)
 	@if [ "$(ASK)" != no ]; then \
-		printf 'Delete the data of all three nodes? [y/N] '; read -r answer; \
+		printf 'Delete the volumes of all three nodes? [y/N] '; read -r answer; \
 		[ "$$answer" = y ] || { echo 'Nothing was changed.'; exit 1; }; \
 	fi
 	$(COMPOSE) down --volumes --remove-orphans
@@ -102,9 +105,6 @@ test: lint unit cross image image-golang cluster ## everything, the real cluster
 .PHONY: unit
 unit: ## all tests but the real cluster, with the race detector
 	go test -race -timeout 10m $(UNIT_PACKAGES)
-
-.PHONY: race
-race: unit ## the same as unit
 
 .PHONY: cluster
 cluster: export TESTCONTAINERS_RYUK_DISABLED := true

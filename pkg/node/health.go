@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func (n *Node) checks() []admin.Check {
 		checks = append(checks, admin.Check{Name: "broker " + b.Address, OK: true, Degraded: !b.Up, Detail: b.Reason})
 	}
 	for i := range status.Peers {
-		checks = append(checks, peerCheck(&status.Peers[i])...)
+		checks = append(checks, peerCheck(&status.Peers[i], status.Peers)...)
 	}
 	for _, d := range status.Deferred {
 		checks = append(checks, admin.Check{Name: "deferred", OK: true, Degraded: true, Detail: fmt.Sprintf(
@@ -60,11 +61,12 @@ func (n *Node) clockCheck() admin.Check {
 	return c
 }
 
-// peerCheck names a peer that was heard before and is silent now. Instances that
-// are gone for long are not news.
-func peerCheck(p *replication.PeerStatus) []admin.Check {
+// peerCheck names a peer, and one that was heard before and is silent now.
+// Instances that are gone for long, or that their node has replaced by starting
+// again, are not news.
+func peerCheck(p *replication.PeerStatus, all []replication.PeerStatus) []admin.Check {
 	const news = 10 * time.Minute
-	if p.NodeID == "" || !p.Live && p.Heard > news {
+	if p.NodeID == "" || !p.Live && (p.Heard > news || replaced(p, all)) {
 		return nil
 	}
 	c := admin.Check{Name: "peer " + p.NodeID, OK: true}
@@ -72,4 +74,11 @@ func peerCheck(p *replication.PeerStatus) []admin.Check {
 		c.Degraded, c.Detail = true, fmt.Sprintf("not heard for %v", p.Heard.Round(time.Second))
 	}
 	return []admin.Check{c}
+}
+
+// replaced reports whether another instance of the same node was heard later.
+func replaced(p *replication.PeerStatus, all []replication.PeerStatus) bool {
+	return slices.ContainsFunc(all, func(q replication.PeerStatus) bool {
+		return q.NodeID == p.NodeID && q.Instance != p.Instance && q.Heard < p.Heard
+	})
 }
