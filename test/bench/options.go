@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -52,7 +53,7 @@ func parseOptions(args []string, errOut io.Writer) (options, []string, error) {
 	f.SetOutput(errOut)
 	f.Usage = func() { fmt.Fprint(errOut, usage, f.FlagUsages()) }
 	f.StringVar(&o.given, "bin", "", "merklekv program to be measured (default: one built now)")
-	f.StringVar(&o.addr, "addr", "127.0.0.1:7878", "load: server, an IPv4 loopback address")
+	f.StringVar(&o.addr, "addr", "", "load: server, an IPv4 loopback address; it is written to")
 	f.BoolVar(&o.resp, "resp", false, "load: the server speaks RESP")
 	f.BoolVar(&o.get, "get", false, "load: GET, of keys that were SET before")
 	f.IntVar(&o.conns, "conns", 50, "connections of a closed loop")
@@ -73,6 +74,9 @@ func parseOptions(args []string, errOut io.Writer) (options, []string, error) {
 		return o, nil, err
 	}
 	names, err := scenarioNames(f.Args())
+	if slices.Contains(names, "load") && o.addr == "" {
+		err = errors.Join(err, errors.New("load writes into a server that it did not start: name it with --addr"))
+	}
 	return o, names, errors.Join(err, o.validate())
 }
 
