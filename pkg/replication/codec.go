@@ -59,6 +59,7 @@ type envelope struct {
 type Codec struct {
 	prefix string
 	secret []byte
+	own    uint64 // instance whose batches nobody here reads; 0 for none
 }
 
 // NewCodec returns the codec of the cluster with a topic prefix. With a secret,
@@ -105,8 +106,8 @@ type Message struct {
 	Body     []byte
 }
 
-// Open checks a message and returns what is in it. Its errors wrap one of the
-// reasons above.
+// Open checks a message and returns what is in it, which for one's own batches is
+// nothing. Its errors wrap one of the reasons above.
 func (c *Codec) Open(b []byte) (*Message, error) {
 	if len(b) > MaxMessage {
 		return nil, fmt.Errorf("%w: %d bytes", ErrOversize, len(b))
@@ -130,12 +131,15 @@ func (c *Codec) Open(b []byte) (*Message, error) {
 			return nil, ErrForged
 		}
 	}
+	if e.Instance == 0 {
+		return nil, fmt.Errorf("%w: no instance", ErrMalformed)
+	}
+	if e.Kind == KindBatch && e.Instance == c.own {
+		return &Message{Kind: e.Kind, Instance: e.Instance, Counter: e.Counter}, nil
+	}
 	body, err := unpack(&e)
 	if err != nil {
 		return nil, err
-	}
-	if e.Instance == 0 {
-		return nil, fmt.Errorf("%w: no instance", ErrMalformed)
 	}
 	return &Message{Kind: e.Kind, Instance: e.Instance, Counter: e.Counter, Body: body}, nil
 }

@@ -88,6 +88,16 @@ func (c *core) livePeers() []*peer {
 	return live
 }
 
+// solitary reports whether no peer is alive.
+func (c *core) solitary() bool {
+	for _, p := range c.peers {
+		if c.live(p) {
+			return false
+		}
+	}
+	return c.ready
+}
+
 // host is a name under which peers can be reached.
 type host struct {
 	name       string // host:port

@@ -39,6 +39,8 @@ type publisher struct {
 	updates  string // topic
 	heads    string // topic
 	met      *metrics
+	// alone reports whether no peer is alive that would take what is published.
+	alone func() bool
 
 	wake chan struct{}          // capacity 1
 	head atomic.Pointer[[]byte] // the next one to go out
@@ -79,8 +81,12 @@ func (p *publisher) run(ctx, flush context.Context) {
 func (p *publisher) publishAll(ctx context.Context, paced bool) {
 	head := p.head.Swap(nil)
 	for p.link.Up() && ctx.Err() == nil {
-		if paced && !p.pace.wait(ctx) {
+		alone := p.alone()
+		if paced && !p.pace.wait(ctx, gather(alone)) {
 			return
+		}
+		if alone {
+			p.skip()
 		}
 		n := p.collect()
 		if n == 0 {
@@ -100,6 +106,14 @@ func (p *publisher) publishAll(ctx context.Context, paced bool) {
 	}
 	if head != nil {
 		p.send(ctx, p.heads, *head, 0) // should it fail, another one follows in a second
+	}
+}
+
+// skip passes over all but the newest changes when there are many and nobody but
+// an onlooker hears them. A peer that comes pulls what it lacks at its start.
+func (p *publisher) skip() {
+	if head := p.rep.LogHead(); head-p.pos > 2*onlookers {
+		p.pos = head - onlookers
 	}
 }
 
@@ -146,12 +160,26 @@ func (p *publisher) settle(ctx context.Context) {
 	}
 }
 
-// linger is how long changes are gathered under a high rate.
-const linger = 2 * time.Millisecond
+const (
+	// linger is how long changes are gathered under a high rate.
+	linger = 2 * time.Millisecond
+	// lingerAlone is the same while no peer is alive.
+	lingerAlone = 50 * time.Millisecond
+	// onlookers is how many changes of such a time are published.
+	onlookers = 1024
+)
+
+// gather returns how long to gather changes under a high rate.
+func gather(alone bool) time.Duration {
+	if alone {
+		return lingerAlone
+	}
+	return linger
+}
 
 // pacer keeps the rate of messages low when the rate of changes is high, and the
 // delay of a change low when it is not: up to 1,000 messages a second go out at
-// once, with bursts of 8; above that, changes are gathered for 2 ms until that
+// once, with bursts of 8; above that, changes are gathered for a while until that
 // gathers few.
 type pacer struct {
 	tokens   float64
@@ -165,8 +193,8 @@ const (
 	fewer     = 4 // changes gathered in a linger that end it
 )
 
-// wait lets time pass if the rate is high, and reports whether ctx still lives.
-func (p *pacer) wait(ctx context.Context) bool {
+// wait lets linger pass if the rate is high, and reports whether ctx still lives.
+func (p *pacer) wait(ctx context.Context, linger time.Duration) bool {
 	now := time.Now()
 	p.tokens = min(paceBurst, p.tokens+float64(now.Sub(p.last))/float64(time.Millisecond))
 	p.last = now

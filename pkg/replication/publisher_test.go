@@ -60,7 +60,7 @@ func TestPublisherDoesNotWaitForEachAck(t *testing.T) {
 		link := &slowBroker{codec: codec, acks: make(chan struct{})}
 		p := &publisher{
 			link: link, rep: rep, codec: codec, counter: new(atomic.Uint64), instance: 7,
-			updates: "updates", heads: "heads", met: met, wake: make(chan struct{}, 1),
+			updates: "updates", heads: "heads", met: met, alone: func() bool { return false }, wake: make(chan struct{}, 1),
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -97,4 +97,46 @@ func TestPublisherDoesNotWaitForEachAck(t *testing.T) {
 			t.Errorf("%v changes count as published, want %d", got, batches)
 		}
 	})
+}
+
+// Changes of a node without peers are published as far as that is cheap; with a
+// peer, all of them are.
+func TestPublisherSparesALonelyNode(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			met, err := newMetrics(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			codec := NewCodec("p", nil)
+			rep := newMapReplica(7, func() int64 { return time.Now().UnixMilli() }, 1<<20)
+			link := &slowBroker{codec: codec, acks: make(chan struct{})}
+			close(link.acks)
+			p := &publisher{
+				link: link, rep: rep, codec: codec, counter: new(atomic.Uint64), instance: 7,
+				updates: "updates", heads: "heads", met: met, alone: func() bool { return alone }, wake: make(chan struct{}, 1),
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); p.run(ctx, t.Context()) }()
+			const changes = 20 * onlookers
+			for range changes {
+				rep.set("k", nil)
+			}
+			p.poke()
+			synctest.Wait()
+			time.Sleep(time.Second) // of virtual time
+			synctest.Wait()
+			stop()
+			<-done
+			want := uint64(1)
+			if alone {
+				want = changes - onlookers + 1
+			}
+			if link.first[0] != want || p.pos != rep.LogHead() {
+				t.Errorf("alone %v: the first of %d changes published is %d, want %d; %d of the log were passed",
+					alone, changes, link.first[0], want, p.pos)
+			}
+		})
+	}
 }

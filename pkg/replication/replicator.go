@@ -82,6 +82,7 @@ type Replicator struct {
 	linkState  chan struct{} // capacity 1: some link changed
 	ended      chan struct{} // closed when the loop has ended
 	snapshot   atomic.Pointer[Status]
+	alone      atomic.Bool   // no peer is alive
 	serving    chan struct{} // tokens of pulls that are served
 	links      []*mqttlink.Link
 	publishers []*publisher
@@ -108,6 +109,7 @@ func New(o Options) (*Replicator, error) {
 		events: make(chan func(*core), 64), linkState: make(chan struct{}, 1),
 		ended: make(chan struct{}), serving: make(chan struct{}, o.MaxServed),
 	}
+	r.codec.own = o.Replica.Instance()
 	r.core = newCore(settings{
 		NodeID: o.NodeID, Address: o.Address, Instance: o.Replica.Instance(), Started: r.started,
 		Params: o.Params, DiscoveryInterval: o.DiscoveryInterval, Millis: o.Millis,
@@ -186,7 +188,7 @@ func (r *Replicator) makeLinks() error {
 		r.publishers = append(r.publishers, &publisher{
 			link: link, rep: r.opts.Replica, codec: r.codec, counter: &r.counter,
 			instance: r.opts.Replica.Instance(), updates: topic("updates"), heads: topic("heads"),
-			met: r.met, wake: make(chan struct{}, 1),
+			met: r.met, alone: r.alone.Load, wake: make(chan struct{}, 1),
 		})
 	}
 	return nil
