@@ -39,11 +39,15 @@ func (c *Clock) advance(last, next Timestamp) bool {
 // issued or observed if that is later. It never goes back.
 func (c *Clock) Read() Timestamp { return max(At(c.physical()), c.Last()) }
 
-// Issue is Now for a write. When the next Timestamp would lie further ahead of
-// the physical clock than the drift limit allows, it issues none and returns by
-// how many milliseconds: peers would only defer what carries it.
-func (c *Clock) Issue() (t Timestamp, ahead int64) {
-	millis := c.physical()
+// Physical returns what the physical clock reads, in Unix milliseconds.
+func (c *Clock) Physical() int64 { return c.physical() }
+
+// Issue is Now for a write. millis is what Physical returned a moment before: a
+// caller that issues under a lock reads the physical clock ahead of it. When the
+// next Timestamp would lie further ahead of millis than the drift limit allows,
+// Issue issues none and returns by how many milliseconds: peers would only defer
+// what carries it.
+func (c *Clock) Issue(millis int64) (t Timestamp, ahead int64) {
 	now := At(millis)
 	for {
 		last := c.Last()

@@ -99,8 +99,10 @@ func newChangeLog(a *arena, clock *hlc.Clock, j journal.Journal, instance uint64
 // too far ahead. Slots that this releases go to m, the magazine of the shard
 // whose lock the caller holds.
 func (l *changeLog) issue(m *magazine, r, old ref, before int64) (journal.Ticket, bool, error) {
+	millis := l.clock.Physical()
+	c := l.change(r, old)
 	l.mu.Lock()
-	stamp, ahead := l.clock.Issue()
+	stamp, ahead := l.clock.Issue(millis)
 	if ahead > 0 {
 		l.mu.Unlock()
 		return 0, false, aheadError(ahead)
@@ -109,7 +111,7 @@ func (l *changeLog) issue(m *magazine, r, old ref, before int64) (journal.Ticket
 		l.mu.Unlock()
 		return 0, false, nil
 	}
-	ticket, freed := l.stampLocked(r, old, stamp)
+	ticket, freed := l.stampLocked(&c, stamp)
 	l.mu.Unlock()
 	l.free(m, &freed)
 	return ticket, true, nil
@@ -118,33 +120,52 @@ func (l *changeLog) issue(m *magazine, r, old ref, before int64) (journal.Ticket
 // issueChecked is issue for a caller that has asked the clock already and must
 // not fail any more.
 func (l *changeLog) issueChecked(m *magazine, r, old ref) journal.Ticket {
+	c := l.change(r, old)
 	l.mu.Lock()
-	ticket, freed := l.stampLocked(r, old, l.clock.Now())
+	ticket, freed := l.stampLocked(&c, l.clock.Now())
 	l.mu.Unlock()
 	l.free(m, &freed)
 	return ticket
 }
 
-func (l *changeLog) stampLocked(r, old ref, stamp hlc.Timestamp) (journal.Ticket, freedSlots) {
-	rec := record(l.arena.at(r))
-	rec.setVersion(stamp, 0)
+func (l *changeLog) stampLocked(c *addition, stamp hlc.Timestamp) (journal.Ticket, freedSlots) {
+	c.rec.setVersion(stamp, 0)
 	l.markLocked(stamp)
 	l.lastSeq++
 	l.lastClock = stamp
 	l.greatest = kv.Version{HLC: stamp, Instance: l.instance}
-	freed := l.appendLocked(r, l.lastSeq, old)
-	return l.journalLocked(rec, l.instance), freed
+	freed := l.appendLocked(c, l.lastSeq)
+	return l.journalLocked(c.rec, l.instance), freed
+}
+
+// addition is a change about to be logged, with all that can be found out before
+// the lock is taken.
+type addition struct {
+	ref  ref
+	rec  record
+	size int  // of its slot, bytes
+	gone dead // the record that leaves the table, ref 0 for none
+}
+
+func (l *changeLog) change(r, gone ref) addition {
+	c := addition{ref: r, rec: l.arena.at(r)}
+	c.size = slotSize(c.rec.size())
+	if gone != 0 {
+		c.gone = dead{ref: gone, size: uint32(slotSize(record(l.arena.at(gone)).size()))}
+	}
+	return c
 }
 
 // receive logs a record that came from elsewhere and whose version is set. gone
 // is the record that left the table or never got there, 0 for none.
 func (l *changeLog) receive(m *magazine, r ref, v kv.Version, seq uint64, gone ref) {
+	c := l.change(r, gone)
 	l.mu.Lock()
 	if l.greatest.Less(v) {
 		l.greatest = v
 	}
-	freed := l.appendLocked(r, seq, gone)
-	l.journalLocked(record(l.arena.at(r)), v.Instance)
+	freed := l.appendLocked(&c, seq)
+	l.journalLocked(c.rec, v.Instance)
 	l.mu.Unlock()
 	l.free(m, &freed)
 }
@@ -172,20 +193,18 @@ func (l *changeLog) free(m *magazine, f *freedSlots) {
 
 // appendLocked adds a change at the head, forgets what the limit no longer
 // allows, and returns the slots that nothing refers to any more.
-func (l *changeLog) appendLocked(r ref, seq uint64, gone ref) freedSlots {
+func (l *changeLog) appendLocked(c *addition, seq uint64) freedSlots {
 	i := l.head - l.first
 	if i/blockLen == uint64(len(l.blocks)) {
 		l.blocks = append(l.blocks, l.newBlockLocked())
 	}
-	rec := record(l.arena.at(r))
-	size := slotSize(rec.size())
-	l.blocks[i/blockLen].set(i%blockLen, r, seq, rec.instance(), size)
+	l.blocks[i/blockLen].set(i%blockLen, c.ref, seq, c.rec.instance(), c.size)
 	l.head++
-	l.bytes += int64(size)
-	if gone != 0 {
-		d := dead{pos: l.head, ref: gone, size: uint32(slotSize(record(l.arena.at(gone)).size()))}
-		l.quarantine.push(d)
-		l.parked += int64(d.size)
+	l.bytes += int64(c.size)
+	if c.gone.ref != 0 {
+		c.gone.pos = l.head
+		l.quarantine.push(c.gone)
+		l.parked += int64(c.gone.size)
 	}
 	l.trimLocked(2)
 	return l.reapLocked()
