@@ -5,10 +5,11 @@ import (
 	"testing"
 )
 
+// benchKeys returns n keys, a power of two, in an order that memory does not have.
 func benchKeys(n int) [][]byte {
 	keys := make([][]byte, n)
 	for i := range keys {
-		keys[i] = fmt.Appendf(nil, "key:%012d", i)
+		keys[i] = fmt.Appendf(nil, "key:%012d", i*0x9e3779b1&(n-1))
 	}
 	return keys
 }
