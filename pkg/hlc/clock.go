@@ -6,7 +6,7 @@ import "sync/atomic"
 // that it issued or observed before.
 type Clock struct {
 	physical func() int64 // Unix milliseconds; may jump either way
-	maxDrift int64        // milliseconds
+	maxDrift atomic.Int64 // milliseconds
 
 	last atomic.Uint64 // greatest Timestamp issued or observed
 }
@@ -15,8 +15,17 @@ type Clock struct {
 // and may jump in either direction. maxDrift (milliseconds, at least 0) bounds
 // how far ahead of the physical clock an observed Timestamp may lie.
 func NewClock(physical func() int64, maxDrift int64) *Clock {
-	return &Clock{physical: physical, maxDrift: maxDrift}
+	c := &Clock{physical: physical}
+	c.SetMaxDrift(maxDrift)
+	return c
 }
+
+// MaxDrift returns the drift limit in milliseconds.
+func (c *Clock) MaxDrift() int64 { return c.maxDrift.Load() }
+
+// SetMaxDrift replaces the drift limit, in milliseconds, at least 0. What was
+// observed under the one before stays.
+func (c *Clock) SetMaxDrift(maxDrift int64) { c.maxDrift.Store(maxDrift) }
 
 // Now issues the next Timestamp: the physical clock if that is ahead of all
 // that was issued or observed, else one more than the last.
@@ -36,8 +45,12 @@ func (c *Clock) advance(last, next Timestamp) bool {
 }
 
 // Read returns the present without issuing it: the physical clock, or what was
-// issued or observed if that is later. It never goes back.
-func (c *Clock) Read() Timestamp { return max(At(c.physical()), c.Last()) }
+// issued, observed or read if that is later. So it never goes back, and nothing
+// that a reader saw expire is there again.
+func (c *Clock) Read() Timestamp {
+	c.Raise(At(c.physical()))
+	return c.Last()
+}
 
 // Physical returns what the physical clock reads, in Unix milliseconds.
 func (c *Clock) Physical() int64 { return c.physical() }
@@ -52,7 +65,7 @@ func (c *Clock) Issue(millis int64) (t Timestamp, ahead int64) {
 	for {
 		last := c.Last()
 		next := max(now, last+1)
-		if ahead = next.Millis() - millis; ahead > c.maxDrift {
+		if ahead = next.Millis() - millis; ahead > c.MaxDrift() {
 			return 0, ahead
 		}
 		if c.advance(last, next) {
@@ -69,7 +82,7 @@ func (c *Clock) Observe(t Timestamp) (due int64, ok bool) {
 	if t <= c.Last() {
 		return 0, true
 	}
-	if earliest := t.Millis() - c.maxDrift; earliest > c.physical() {
+	if earliest := t.Millis() - c.MaxDrift(); earliest > c.physical() {
 		return earliest, false
 	}
 	c.Raise(t)
@@ -91,7 +104,7 @@ func (c *Clock) Last() Timestamp { return Timestamp(c.last.Load()) }
 // one, once that is more than the drift limit; else 0.
 func (c *Clock) Ahead() int64 {
 	millis := c.physical()
-	if ahead := c.Last().Millis() - millis; ahead > c.maxDrift {
+	if ahead := c.Last().Millis() - millis; ahead > c.MaxDrift() {
 		return ahead
 	}
 	return 0

@@ -25,9 +25,14 @@ const counterBits = 16
 // others and never issued.
 type Timestamp uint64
 
-// At returns the Timestamp of the first stamp of a millisecond. millis is Unix
-// time and must lie in [0, 2^48).
-func At(millis int64) Timestamp { return Timestamp(millis) << counterBits }
+// maxMillis is the last millisecond that a Timestamp can express.
+const maxMillis = int64(1)<<48 - 1
+
+// At returns the Timestamp of the first stamp of a millisecond of Unix time. What
+// lies outside [0, 2^48) becomes the nearest that lies in it.
+func At(millis int64) Timestamp {
+	return Timestamp(min(max(millis, 0), maxMillis)) << counterBits
+}
 
 // Millis returns the Unix milliseconds of t.
 func (t Timestamp) Millis() int64 { return int64(t >> counterBits) }

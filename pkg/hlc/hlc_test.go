@@ -1,6 +1,7 @@
 package hlc
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -36,6 +37,13 @@ func TestClockOnlyGoesForward(t *testing.T) {
 				}
 				greatest = ts
 			},
+			"read": func(t *rapid.T) {
+				ts := c.Read()
+				if ts < greatest || ts < At(physical) {
+					t.Fatalf("read %v after %v, with physical %d", ts, greatest, physical)
+				}
+				greatest = ts
+			},
 			"issue": func(t *rapid.T) {
 				ts, ahead := c.Issue(c.Physical())
 				switch {
@@ -60,8 +68,8 @@ func TestClockOnlyGoesForward(t *testing.T) {
 				}
 			},
 			"": func(t *rapid.T) {
-				if c.Last() != greatest || c.Read() < greatest {
-					t.Fatalf("Last = %v, Read = %v, want %v", c.Last(), c.Read(), greatest)
+				if c.Last() != greatest {
+					t.Fatalf("Last = %v, want %v", c.Last(), greatest)
 				}
 			},
 		})
@@ -85,31 +93,105 @@ func TestIssueRefusesToRunAhead(t *testing.T) {
 	}
 }
 
+func TestMaxDriftCanChange(t *testing.T) {
+	const physical = 1_000_000
+	c := NewClock(func() int64 { return physical }, 1000)
+	if due, ok := c.Observe(At(physical + 5000)); ok || due != physical+4000 {
+		t.Fatalf("beyond the limit: %d, %v", due, ok)
+	}
+	c.SetMaxDrift(5000)
+	if _, ok := c.Observe(At(physical + 5000)); !ok || c.MaxDrift() != 5000 || c.Ahead() != 0 {
+		t.Fatalf("within the new limit: %v, ahead by %d", ok, c.Ahead())
+	}
+	c.SetMaxDrift(1000)
+	if _, ahead := c.Issue(physical); ahead != 5000 || c.Ahead() != 5000 {
+		t.Fatalf("ahead of the limit that came later by %d, %d", ahead, c.Ahead())
+	}
+}
+
+// machine is the clock of a machine that a test moves.
+type machine struct {
+	wall    int64
+	elapsed time.Duration
+}
+
+func (m *machine) read() (int64, time.Duration) { return m.wall, m.elapsed }
+
+func (m *machine) pass(d time.Duration) {
+	m.wall += d.Milliseconds()
+	m.elapsed += d
+}
+
 func TestMedianClock(t *testing.T) {
-	now := time.Unix(1_000_000, 0)
-	m := NewMedianClock(func() time.Time { return now })
-	own := func() int64 { return now.UnixMilli() }
+	own := &machine{wall: 1_000_000_000}
+	m := NewMedianClock(own.read)
 	expect := func(what string, offset int64) {
 		t.Helper()
-		if got := m.Millis() - own(); got != offset {
+		if got := m.Millis() - own.wall; got != offset {
 			t.Errorf("%s: offset %d, want %d", what, got, offset)
 		}
 	}
 	expect("alone", 0)
-	m.Report("b", own()+5000)
+	m.Report("b", own.wall+5000)
 	expect("of two the lower", 0)
-	m.Report("b", own()-5000)
+	m.Report("b", own.wall-5000)
 	expect("of two the lower", -5000)
-	m.Report("c", own()-100)
+	m.Report("c", own.wall-100)
 	expect("of three the middle", -100)
-	m.Report("c", own()+3_600_000)
+	m.Report("c", own.wall+3_600_000)
 	expect("one an hour fast", 0)
-	m.Report("b", own()-5000) // b and c were heard now
-	now = now.Add(SampleAge)
+	m.Report("b", own.wall-5000) // b and c were heard now
+	own.pass(SampleAge)
 	expect("samples at the age limit", 0)
-	m.Report("c", own()-200)
-	now = now.Add(time.Second)
+	m.Report("c", own.wall-200)
+	own.pass(time.Second)
 	expect("b has aged out", -200)
-	now = now.Add(SampleAge)
+	own.pass(SampleAge)
 	expect("all have aged out", 0)
+}
+
+func TestMedianClockOutlastsAJumpOfItsOwn(t *testing.T) {
+	own := &machine{wall: 1_000_000_000}
+	m := NewMedianClock(own.read)
+	m.Report("b", own.wall+10)
+	m.Report("c", own.wall-10)
+	for _, jump := range []int64{+3_600_000, -7_200_000} {
+		sane := own.wall
+		own.wall += jump
+		if got := m.Millis() - sane; got < -10 || got > 10 {
+			t.Errorf("a jump of %d ms moved the clock by %d ms, with two sane peers", jump, got)
+		}
+		own.wall = sane
+	}
+}
+
+func TestMedianClockAndAPeerThatIsFarOff(t *testing.T) {
+	own := &machine{wall: 1_700_000_000_000}
+	m := NewMedianClock(own.read)
+	for _, bad := range []int64{-1_000_000, 0, 1, maxMillis + 1} {
+		m.Report("b", bad)
+		if got := m.Millis(); got != own.wall {
+			t.Errorf("a single peer that reads %d moved the clock to %d", bad, got)
+		}
+	}
+}
+
+// The clock reads as the lower median of all clocks, whatever those are.
+func TestMedianClockIsTheLowerMedian(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		own := &machine{wall: 1_700_000_000_000}
+		m := NewMedianClock(own.read)
+		offsets := rapid.SliceOfN(rapid.Int64Range(-60_000, 60_000), 0, 6).Draw(t, "offsets")
+		for i, o := range offsets {
+			m.Report(string(rune('a'+i)), own.wall+o)
+		}
+		jump := rapid.Int64Range(-100_000, 100_000).Draw(t, "jump")
+		sane := own.wall
+		own.wall += jump
+		all := append(slices.Clone(offsets), jump)
+		slices.Sort(all)
+		if got, want := m.Millis()-sane, all[(len(all)-1)/2]; got != want {
+			t.Fatalf("offset %d, want %d of %v", got, want, all)
+		}
+	})
 }

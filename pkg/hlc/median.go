@@ -1,6 +1,7 @@
 package hlc
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,72 +11,107 @@ import (
 // SampleAge is how long a peer's clock reading counts in the median.
 const SampleAge = 10 * time.Second
 
+// farOff is how far a single peer's clock may be from the own one and still
+// count. With two clocks that far apart nobody can say which is wrong; with
+// three, the median can.
+const farOff = 24 * time.Hour
+
+// SystemClock returns a reading function for NewMedianClock: the machine's wall
+// clock in Unix milliseconds, and the time since the call by its monotonic clock.
+func SystemClock() func() (wall int64, elapsed time.Duration) {
+	start := time.Now()
+	return func() (int64, time.Duration) {
+		now := time.Now()
+		return now.UnixMilli(), now.Sub(start)
+	}
+}
+
 // MedianClock is a physical clock that does not trust one machine: it reads as
 // the lower median of the own wall clock and of the peers' clocks, as far as
 // those were heard within SampleAge. One clock of three that jumps or stands
-// still therefore moves nobody.
-//
-// Peers' clocks are kept as offsets to the own one and aged by monotonic time,
-// which a jump of the wall clock does not touch.
+// still therefore moves nobody, not even if it is the own one: peers' readings
+// are carried on by monotonic time, which no jump touches.
 type MedianClock struct {
-	wall func() time.Time // with a monotonic reading
+	read func() (wall int64, elapsed time.Duration)
 
-	// What Millis needs, which every write calls: it takes the lock only when a
-	// sample has become too old.
-	offset  atomic.Int64 // milliseconds to add to the own wall clock
-	expires atomic.Int64 // when offset must be computed anew, since start; 0: never
-	start   time.Time
+	// All clocks are compared as offsets, in milliseconds: reading less elapsed.
+	// The median of the own offset and the sorted ones of the peers is the own
+	// one, held between the two in their middle.
+	low, high atomic.Int64
+	expires   atomic.Int64 // elapsed time at which a sample becomes too old; 0: never
 
 	mu      sync.Mutex
 	samples map[string]sample // by peer
 }
 
 type sample struct {
-	offset int64 // peer's clock less the own one, milliseconds
-	at     time.Time
+	offset int64
+	at     time.Duration // elapsed
 }
 
-// NewMedianClock returns a clock over the own wall clock, usually time.Now.
-func NewMedianClock(wall func() time.Time) *MedianClock {
-	return &MedianClock{wall: wall, start: wall(), samples: make(map[string]sample)}
+// NewMedianClock returns a clock over the own machine's, usually SystemClock().
+func NewMedianClock(read func() (wall int64, elapsed time.Duration)) *MedianClock {
+	m := &MedianClock{read: read, samples: make(map[string]sample)}
+	m.low.Store(math.MinInt64)
+	m.high.Store(math.MaxInt64)
+	return m
 }
 
-// Report records that a peer's clock just read millis (Unix milliseconds).
+// Report records that a peer's clock just read millis (Unix milliseconds). What
+// no Timestamp can express is ignored.
 func (m *MedianClock) Report(peer string, millis int64) {
-	now := m.wall()
+	if millis <= 0 || millis > maxMillis {
+		return
+	}
+	wall, elapsed := m.read()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.samples[peer] = sample{offset: millis - now.UnixMilli(), at: now}
-	m.recomputeLocked(now)
+	m.samples[peer] = sample{offset: millis - elapsed.Milliseconds(), at: elapsed}
+	m.recomputeLocked(wall, elapsed)
 }
 
 // Millis returns the median reading in Unix milliseconds.
 func (m *MedianClock) Millis() int64 {
-	now := m.wall()
-	if end := m.expires.Load(); end != 0 && int64(now.Sub(m.start)) > end {
+	wall, elapsed := m.read()
+	if end := m.expires.Load(); end != 0 && int64(elapsed) > end {
 		m.mu.Lock()
-		m.recomputeLocked(now)
+		m.recomputeLocked(wall, elapsed)
 		m.mu.Unlock()
 	}
-	return now.UnixMilli() + m.offset.Load()
+	since := elapsed.Milliseconds()
+	return since + min(max(wall-since, m.low.Load()), m.high.Load())
 }
 
-// recomputeLocked drops samples that are too old and finds the median offset.
-// The own clock is the offset 0.
-func (m *MedianClock) recomputeLocked(now time.Time) {
-	offsets := []int64{0}
+// recomputeLocked drops samples that are too old and finds the bounds between
+// which the median lies.
+func (m *MedianClock) recomputeLocked(wall int64, elapsed time.Duration) {
+	var offsets []int64
 	var expires time.Duration
 	for peer, s := range m.samples {
-		if now.Sub(s.at) > SampleAge {
+		if elapsed-s.at > SampleAge {
 			delete(m.samples, peer)
 			continue
 		}
 		offsets = append(offsets, s.offset)
-		if end := s.at.Sub(m.start) + SampleAge; expires == 0 || end < expires {
+		if end := s.at + SampleAge; expires == 0 || end < expires {
 			expires = end
 		}
 	}
 	slices.Sort(offsets)
-	m.offset.Store(offsets[(len(offsets)-1)/2])
+	if len(offsets) == 1 && abs(offsets[0]-(wall-elapsed.Milliseconds())) > farOff.Milliseconds() {
+		offsets = nil
+	}
+	// Of n peers and the own clock, the lower median has n/2 clocks below it.
+	low, high, n := int64(math.MinInt64), int64(math.MaxInt64), len(offsets)
+	if n/2 > 0 {
+		low = offsets[n/2-1]
+	}
+	if n/2 < n {
+		high = offsets[n/2]
+	}
+	m.low.Store(low)
+	m.high.Store(high)
 	m.expires.Store(int64(expires))
 }
+
+func abs(n int64) int64 { return max(n, -n) }

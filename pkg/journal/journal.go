@@ -1,7 +1,7 @@
 // Package journal is what makes writes outlive the process.
 //
-// A store appends every entry that it accepts, in the order in which it made
-// them, and gets a [Ticket]. The ticket is durable when the journal says so;
+// A store appends every change that it accepts, in the order in which it made or
+// received them, and gets a [Ticket]. The ticket is durable when the journal says so;
 // many tickets become durable by one sync. The store's callers wait once for the
 // greatest ticket of a pipeline, never for each write.
 //
@@ -27,9 +27,11 @@ var ErrClosed = errors.New("journal is closed")
 //
 // All methods may be called by several goroutines at once.
 type Journal interface {
-	// Append adds an entry and returns its ticket. It copies what it keeps, does
-	// no I/O and does not block. Tickets never decrease.
-	Append(e *kv.Entry) Ticket
+	// Append adds an accepted change and returns its ticket. Origin and Seq, where
+	// Seq is not 0, say which place in its origin's sequence is durable together
+	// with the entry: from them comes the vector of what was applied. Append copies
+	// what it keeps, does no I/O and does not block. Tickets never decrease.
+	Append(c *kv.Change) Ticket
 
 	// Durable returns the greatest ticket that is durable. All smaller ones are.
 	Durable() Ticket

@@ -13,7 +13,7 @@ type Memory struct{}
 var _ Journal = Memory{}
 
 // Append keeps nothing; the ticket it returns is durable already.
-func (Memory) Append(*kv.Entry) Ticket { return 0 }
+func (Memory) Append(*kv.Change) Ticket { return 0 }
 
 // Durable returns the zero ticket, the only one there is.
 func (Memory) Durable() Ticket { return 0 }

@@ -4,8 +4,8 @@ import "merklekv/pkg/hlc"
 
 // floor returns the greatest version at or below which everything of the key is
 // dead at an instant: the version of its empty facet, the truncation mark, and
-// the instant of its expiry once that has passed. With reserved entries the
-// mark does not count.
+// the instant of its expiry once that has passed. It is for clients' keys:
+// reserved entries are exempt from the mark and have no reader.
 //
 // base is the entry of the empty facet, nil if the key has none.
 func floor(base *Entry, mark Version, now int64) Version {

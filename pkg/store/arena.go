@@ -190,6 +190,7 @@ func (a *arena) free(r ref, size int) {
 	}
 	s := &a.spans[id]
 	wasFull := s.full()
+	poison(a.at(r)[:s.class.size()])
 	le.PutUint32(a.at(r), s.freeHead)
 	base := ref(number)<<offsetBits | ref(int(id%spansAChunk)*smallSpan>>unitShift)
 	s.freeHead = uint32(r-base) + 1

@@ -155,7 +155,7 @@ func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, next func(kv.V
 	}
 	for {
 		_, head := sh.table.find(s.arena, hash, key)
-		seen := s.view(sh, head, s.stampMillis)
+		seen := s.view(sh, head, s.readMillis)
 		if !seen.OK && absent == mustExist {
 			return false, 0, nil
 		}
@@ -173,9 +173,6 @@ func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, next func(kv.V
 		}
 	}
 }
-
-// stampMillis is the present by the clock that stamps writes.
-func (s *Store) stampMillis() int64 { return s.clock.Now().Millis() }
 
 // Append adds suffix to the end of a key's value, which is empty if the key is
 // absent. The whole new value is appended to dst. An expiry stays.

@@ -80,12 +80,9 @@ type dead struct {
 	size uint32 // of its slot, bytes
 }
 
-func newChangeLog(a *arena, clock *hlc.Clock, j journal.Journal, instance uint64, limit int64) *changeLog {
-	if _, keepsNothing := j.(journal.Memory); keepsNothing {
-		j = nil
-	}
+func newChangeLog(a *arena, clock *hlc.Clock, instance uint64, limit int64) *changeLog {
 	l := &changeLog{
-		arena: a, clock: clock, journal: j, instance: instance, limit: limit,
+		arena: a, clock: clock, instance: instance, limit: limit,
 		index: map[uint64]uint32{instance: 0}, floors: []uint64{1},
 	}
 	l.names.Store(&[]uint64{instance})
@@ -135,7 +132,7 @@ func (l *changeLog) stampLocked(c *addition, stamp hlc.Timestamp) (journal.Ticke
 	l.lastClock = stamp
 	l.greatest = kv.Version{HLC: stamp, Instance: l.instance}
 	freed := l.appendLocked(c, l.lastSeq)
-	return l.journalLocked(c.rec, l.instance), freed
+	return l.journalLocked(c.rec, l.instance, l.lastSeq), freed
 }
 
 // addition is a change about to be logged, with all that can be found out before
@@ -165,28 +162,40 @@ func (l *changeLog) receive(m *magazine, r ref, v kv.Version, seq uint64, gone r
 		l.greatest = v
 	}
 	freed := l.appendLocked(&c, seq)
-	l.journalLocked(c.rec, v.Instance)
+	l.journalLocked(c.rec, v.Instance, seq)
 	l.mu.Unlock()
 	l.free(m, &freed)
 }
 
-func (l *changeLog) journalLocked(rec record, instance uint64) journal.Ticket {
+func (l *changeLog) journalLocked(rec record, instance, seq uint64) journal.Ticket {
 	if l.journal == nil {
 		return 0
 	}
-	e := rec.entry(instance)
-	return l.journal.Append(&e)
+	return l.journal.Append(&kv.Change{Origin: instance, Seq: seq, Entry: rec.entry(instance)})
 }
 
-// freedSlots are slots that an append released. More go than come, so the
-// quarantine drains.
+// freedSlots are slots that an append released: usually one or two, more when a
+// large change pushed many small ones out.
 type freedSlots struct {
-	slots [4]dead
-	n     int
+	few  [4]dead
+	n    int // of few
+	more []dead
+}
+
+func (f *freedSlots) add(d dead) {
+	if f.n < len(f.few) {
+		f.few[f.n] = d
+		f.n++
+		return
+	}
+	f.more = append(f.more, d)
 }
 
 func (l *changeLog) free(m *magazine, f *freedSlots) {
-	for _, d := range f.slots[:f.n] {
+	for _, d := range f.few[:f.n] {
+		m.free(l.arena, d.ref, int(d.size))
+	}
+	for _, d := range f.more {
 		m.free(l.arena, d.ref, int(d.size))
 	}
 }
@@ -206,9 +215,15 @@ func (l *changeLog) appendLocked(c *addition, seq uint64) freedSlots {
 		l.quarantine.push(c.gone)
 		l.parked += int64(c.gone.size)
 	}
-	l.trimLocked(2)
-	return l.reapLocked()
+	// No slot is smaller than minSlot, so this forgets and releases at least as
+	// many bytes as came.
+	effort := 2 + (c.size+int(c.gone.size))/minSlot
+	l.trimLocked(effort)
+	return l.reapLocked(effort)
 }
+
+// minSlot is the size of the smallest slot that a record can have.
+const minSlot = headerSize
 
 func (l *changeLog) newBlockLocked() *logBlock {
 	if b := l.spare; b != nil {
@@ -218,10 +233,16 @@ func (l *changeLog) newBlockLocked() *logBlock {
 	return new(logBlock)
 }
 
+// overLocked reports whether the log refers to more than its limit: by what it
+// mentions, or by what it keeps in quarantine. The two are not the same: a large
+// value whose change was forgotten long ago is parked when a small one replaces
+// it.
+func (l *changeLog) overLocked() bool { return l.bytes > l.limit || l.parked > l.limit }
+
 // trimLocked forgets up to most changes while the log is over its limit and no
 // reader needs them.
 func (l *changeLog) trimLocked(most int) {
-	for ; most > 0 && l.bytes > l.limit && l.tail < l.head-1 && !l.pinnedLocked(l.tail); most-- {
+	for ; most > 0 && l.overLocked() && l.tail < l.head-1 && !l.pinnedLocked(l.tail); most-- {
 		b, i := l.blocks[0], l.tail-l.first
 		l.bytes -= int64(l.sizeLocked(b, i))
 		if seq := b.meta[i] >> instanceBits; seq != 0 {
@@ -251,12 +272,13 @@ func (l *changeLog) originLocked(b *logBlock, i uint64) uint32 {
 	return uint32(b.meta[i] & instanceMask)
 }
 
-// reapLocked takes the slots out of quarantine that the log no longer mentions.
-func (l *changeLog) reapLocked() (f freedSlots) {
-	for f.n < len(f.slots) && !l.quarantine.empty() && l.quarantine.front().pos <= l.tail {
-		f.slots[f.n] = l.quarantine.pop()
-		l.parked -= int64(f.slots[f.n].size)
-		f.n++
+// reapLocked takes up to most slots out of quarantine that the log no longer
+// mentions.
+func (l *changeLog) reapLocked(most int) (f freedSlots) {
+	for ; most > 0 && !l.quarantine.empty() && l.quarantine.front().pos <= l.tail; most-- {
+		d := l.quarantine.pop()
+		l.parked -= int64(d.size)
+		f.add(d)
 	}
 	return f
 }
@@ -277,20 +299,27 @@ func (l *changeLog) pinnedLocked(pos uint64) bool {
 	return false
 }
 
-// intern returns the index of an instance.
-func (l *changeLog) intern(instance uint64) uint32 {
+// maxInstances bounds how many instances a store learns of. A node gets a new one
+// with each start, so this is some hundred years of a busy cluster, or a liar.
+const maxInstances = 1 << 18
+
+// intern returns the index of an instance, and false when there are too many.
+func (l *changeLog) intern(instance uint64) (uint32, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i, ok := l.index[instance]; ok {
-		return i
+		return i, true
 	}
 	names := *l.names.Load()
+	if len(names) == maxInstances {
+		return 0, false
+	}
 	i := uint32(len(names))
 	names = append(names, instance)
 	l.names.Store(&names)
 	l.floors = append(l.floors, 1)
 	l.index[instance] = i
-	return i
+	return i, true
 }
 
 // name returns the instance with an index.

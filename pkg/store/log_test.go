@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"merklekv/pkg/kv"
@@ -80,7 +81,7 @@ func TestDirtyReaderSeesEverythingIntact(t *testing.T) {
 		t.Fatalf("%d changes were never read", len(want))
 	}
 	reader.Close()
-	for i := range 6000 { // each append forgets two
+	for i := range 6000 {
 		mustSet(t, s, "key", fmt.Sprint(i))
 	}
 	if st := s.Stats(); st.LogBytes > 2_100 || st.Quarantine > 2_100 {
@@ -102,5 +103,51 @@ func TestOverwritesDoNotGrowMemory(t *testing.T) {
 	}
 	if after := s.Stats(); after.Mapped != before.Mapped || after.Used != before.Used {
 		t.Fatalf("overwriting the same keys grew memory from %+v to %+v", before, after)
+	}
+}
+
+// Whatever sizes follow each other, what the log refers to and keeps in
+// quarantine stays near its limit, with no more than the last few changes over.
+func TestQuarantineIsBoundedForAllSizes(t *testing.T) {
+	const ring, large = 1 << 20, 1 << 18
+	steps := map[string]func(*Store, int){
+		"one large key overwritten": func(s *Store, i int) {
+			mustSet(t, s, "large", strings.Repeat("x", large+i))
+		},
+		"large values replaced by small ones": func(s *Store, i int) {
+			mustSet(t, s, fmt.Sprintf("old%d", i), "small")
+		},
+	}
+	for name, step := range steps {
+		t.Run(name, func(t *testing.T) {
+			s, _ := newStore(t, Options{RingBytes: ring})
+			for i := range 200 {
+				mustSet(t, s, fmt.Sprintf("old%d", i), strings.Repeat("x", large))
+			}
+			for i := range 20_000 {
+				mustSet(t, s, fmt.Sprintf("key%d", i), "a small value")
+			}
+			for i := range 200 {
+				step(s, i)
+				if st := s.Stats(); st.Quarantine > ring+4*large || st.LogBytes > ring+4*large {
+					t.Fatalf("after %d steps %d bytes are in quarantine, the log refers to %d", i, st.Quarantine, st.LogBytes)
+				}
+			}
+		})
+	}
+}
+
+func TestTooManyInstancesAreRefused(t *testing.T) {
+	s, _ := newStore(t, Options{})
+	for i := range maxInstances - 1 {
+		if _, ok := s.log.intern(uint64(i) + 1_000); !ok {
+			t.Fatalf("instance %d is refused", i)
+		}
+	}
+	if got := s.Apply(remote(7, 1, testStart, "k", "v")); got != kv.Deferred || s.Exists([]byte("k")) {
+		t.Fatalf("an entry of one instance too many was %v", got)
+	}
+	if got := s.Apply(remote(1_000, 1, testStart, "k", "v")); got != kv.Applied {
+		t.Fatalf("an entry of a known instance was %v", got)
 	}
 }

@@ -92,7 +92,8 @@ func (l *changeLog) unpin(pos uint64) {
 }
 
 // copyOut makes changes of the pinned mentions, as many as fit into readBytes but
-// at least one. Pinned records are immutable, so no lock is needed.
+// at least one. Pinned records are immutable but for their link, which is left
+// out, so no lock is needed.
 //
 // It copies all slots before it looks into any: they are in nobody's cache, and
 // copies that do not depend on each other fetch several at a time.
@@ -106,7 +107,10 @@ func (w *readWindow) copyOut(l *changeLog) {
 		if i > 0 && len(w.buf)+int(m.size) > cap(w.buf) {
 			break
 		}
-		w.buf = append(w.buf, l.arena.at(m.ref)[:m.size]...)
+		rec := l.arena.at(m.ref)[:m.size]
+		w.buf = append(w.buf, rec[:linkAt]...)
+		w.buf = append(w.buf, 0, 0, 0, 0)
+		w.buf = append(w.buf, rec[linkAt+4:]...)
 		n++
 	}
 	start := 0
@@ -133,7 +137,10 @@ func (s *Store) LogFloor(origin uint64) uint64 {
 // RaiseLogFloor records that changes of an origin up to seq were taken over
 // without being logged one by one, as by a full copy.
 func (s *Store) RaiseLogFloor(origin, seq uint64) {
-	i := s.log.intern(origin)
+	i, ok := s.log.intern(origin)
+	if !ok {
+		return // nor is any change of it in the log
+	}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	s.log.floors[i] = max(s.log.floors[i], seq+1)

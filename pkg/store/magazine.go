@@ -37,6 +37,7 @@ func (m *magazine) free(a *arena, r ref, size int) {
 		return
 	}
 	s := freeSlot{ref: r, size: uint32(slotSize(size))}
+	poison(a.at(r)[:s.size])
 	if m.n < len(m.slots) {
 		m.slots[m.n] = s
 		m.n++

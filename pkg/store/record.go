@@ -23,19 +23,22 @@ import (
 // The expiry comes last so that the key lies at the same place in every record.
 type record []byte
 
-const headerSize = 24
+const (
+	headerSize = 24
+	linkAt     = 12
+)
 
 var le = binary.LittleEndian
 
 func (r record) hlc() hlc.Timestamp { return hlc.Timestamp(le.Uint64(r)) }
 func (r record) instance() uint32   { return le.Uint32(r[8:]) }
-func (r record) next() ref          { return ref(le.Uint32(r[12:])) }
+func (r record) next() ref          { return ref(le.Uint32(r[linkAt:])) }
 func (r record) valueLen() int      { return int(le.Uint32(r[16:])) }
 func (r record) keyLen() int        { return int(le.Uint16(r[20:])) }
 func (r record) facetLen() int      { return int(r[22]) }
 func (r record) flags() kv.Flags    { return kv.Flags(r[23]) }
 
-func (r record) setNext(next ref) { le.PutUint32(r[12:], uint32(next)) }
+func (r record) setNext(next ref) { le.PutUint32(r[linkAt:], uint32(next)) }
 
 // setVersion completes a record that fill made.
 func (r record) setVersion(t hlc.Timestamp, instance uint32) {

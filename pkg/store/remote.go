@@ -14,8 +14,9 @@ const markFacet = "t"
 //
 // A change that lost is logged all the same: it belongs to the sets of earlier
 // epochs, and to what peers may ask for. Deferred means that nothing was taken
-// note of: the version is too far in the future, or there is no memory; the
-// change has to be offered again. c must be valid.
+// note of: the version is too far in the future, there is no memory, or there are
+// more instances than any cluster has; the change has to be offered again. c must
+// be valid.
 func (s *Store) Apply(c *kv.Change) kv.Outcome {
 	if c.Seq > kv.MaxSeq {
 		return kv.Deferred // nobody counts that far; its due time never comes
@@ -34,7 +35,8 @@ func (s *Store) Apply(c *kv.Change) kv.Outcome {
 }
 
 func (s *Store) applyLocked(sh *shard, hash uint32, c *kv.Change) kv.Outcome {
-	if s.reserve(sh, 1) != nil {
+	instance, known := s.log.intern(c.Entry.Version.Instance)
+	if !known || s.reserve(sh, 1) != nil {
 		return kv.Deferred
 	}
 	p := s.lookup(sh, hash, c.Entry.Key, c.Entry.Facet)
@@ -54,7 +56,7 @@ func (s *Store) applyLocked(sh *shard, hash uint32, c *kv.Change) kv.Outcome {
 	}
 	rec := record(s.arena.at(r))
 	rec.fill(&c.Entry)
-	rec.setVersion(c.Entry.Version.HLC, s.log.intern(c.Entry.Version.Instance))
+	rec.setVersion(c.Entry.Version.HLC, instance)
 	if outcome == kv.Lost {
 		s.log.receive(&sh.spare, r, c.Entry.Version, c.Seq, r)
 		return outcome

@@ -83,7 +83,8 @@ type shard struct {
 	_ [64]byte // keeps neighbours' locks off this cache line
 }
 
-// New returns an empty store, or one with what the journal holds.
+// New returns a store with what the journal holds; the journal stays the
+// caller's to close, after the store. It fails when the journal cannot be read.
 func New(o Options) (*Store, error) {
 	if o.Clock == nil {
 		return nil, fmt.Errorf("store needs a clock")
@@ -104,9 +105,33 @@ func New(o Options) (*Store, error) {
 		seed: maphash.MakeSeed(), clock: o.Clock, journal: o.Journal, arena: newArena(),
 		logger: o.Logger.With("component", "store"), changed: make(chan struct{}, 1),
 	}
-	s.log = newChangeLog(s.arena, o.Clock, o.Journal, o.Instance, o.RingBytes)
+	s.log = newChangeLog(s.arena, o.Clock, o.Instance, o.RingBytes)
 	s.limit.Store(o.MemoryLimit)
+	if err := s.load(); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
+}
+
+// load takes in what the journal holds, and has the log journal what comes after.
+// What this node once accepted needs no leave of the clock.
+func (s *Store) load() error {
+	if _, keepsNothing := s.journal.(journal.Memory); keepsNothing {
+		return nil
+	}
+	err := s.journal.Load(func(e *kv.Entry) error {
+		s.clock.Raise(e.Version.HLC)
+		if s.Apply(&kv.Change{Entry: *e}) == kv.Deferred {
+			return fmt.Errorf("no memory for key %q", e.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load journal: %w", err)
+	}
+	s.log.journal = s.journal
+	return nil
 }
 
 // Close releases all memory. No other method may run or be called afterwards.

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 	"pgregory.net/rapid"
 )
@@ -534,5 +535,55 @@ func TestReadsDoNotAllocate(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, func() { _, _ = s.Set(key, []byte("value")) }); n != 0 {
 		t.Errorf("Set allocates %v times", n)
+	}
+}
+
+// book is a journal that keeps what it is given.
+type book struct {
+	journal.Memory
+	mu      sync.Mutex
+	changes []kv.Change
+}
+
+func (b *book) Append(c *kv.Change) journal.Ticket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.changes = append(b.changes, kv.Change{Origin: c.Origin, Seq: c.Seq, Entry: c.Entry.Clone()})
+	return journal.Ticket(len(b.changes))
+}
+
+func (b *book) Load(fn func(*kv.Entry) error) error {
+	for i := range b.changes {
+		if err := fn(&b.changes[i].Entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestJournalGetsEveryChangeAndGivesItBack(t *testing.T) {
+	j := new(book)
+	s, clock := newStore(t, Options{Journal: j})
+	mustSet(t, s, "k", "old")
+	mustSet(t, s, "k", "new")
+	s.Apply(remote(7, 3, testStart+5_000, "remote", "value"))
+	s.Apply(remote(8, 1, testStart-5, "k", "loser"))
+	ticket, err := s.MSet([][]byte{[]byte("a"), []byte("1"), []byte("b"), []byte("2")})
+	if _, _, err := s.Delete([]byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || ticket != 6 || len(j.changes) != 7 {
+		t.Fatalf("MSet has ticket %d, %v; the journal has %d changes", ticket, err, len(j.changes))
+	}
+	if c := j.changes[2]; c.Origin != 7 || c.Seq != 3 {
+		t.Fatalf("a remote change is journalled as %d of %d", c.Seq, c.Origin)
+	}
+	clock.set(testStart - 2*testDrift) // what this node accepted once, it accepts again
+	again, _ := newStore(t, Options{Journal: j, Clock: hlc.NewClock(clock.now, testDrift)})
+	if got, want := dump(again), dump(s); got != want {
+		t.Fatalf("loaded:\n%s\nwant:\n%s", got, want)
+	}
+	if len(j.changes) != 7 {
+		t.Fatalf("loading journalled again: %d changes", len(j.changes))
 	}
 }
