@@ -277,6 +277,17 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// Whatever the check lets through, a node starts with.
+func TestCheckRefusesABrokerThatNoNodeCanUse(t *testing.T) {
+	for _, scheme := range []string{"ws", "wss", "tcps", "mqtt+ssl", "http"} {
+		environ := []string{"MERKLE_KV_NODE_ID=n", "MERKLE_KV_MQTT_BROKER_ADDRESS=" + scheme + "://b:1"}
+		code, _, stderr := invoke(t, environ, "config", "check")
+		if code != exitUsage || !strings.Contains(stderr, "none of tcp, mqtt, ssl, tls, mqtts") {
+			t.Errorf("%s: exit %d, %s", scheme, code, stderr)
+		}
+	}
+}
+
 func TestNoticesAreLogged(t *testing.T) {
 	s := startServe(t, untilDone, "--data-dir", "d")
 	s.ends <- syscall.SIGTERM

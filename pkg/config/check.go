@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"merklekv/pkg/internal/address"
 )
 
 // Greatest lengths of names, in bytes.
@@ -21,7 +23,7 @@ func checkNodeID(v string) error {
 		return fmt.Errorf("has %d characters; at most %d are valid", len(v), maxNodeID)
 	}
 	for _, r := range v {
-		if !isNameChar(r) {
+		if !address.IsNameChar(r) {
 			return fmt.Errorf("has %q in it; A-Z a-z 0-9 . _ - are valid", r)
 		}
 	}
@@ -57,12 +59,12 @@ func checkIP(v string) error {
 }
 
 func checkHostPort(v string) error {
-	_, _, err := splitHostPort(v, "1")
+	_, err := address.HostPort(v, DefaultPeerPort)
 	return err
 }
 
 func checkBroker(v string) error {
-	_, err := parseBroker(v)
+	_, err := address.ParseBroker(v)
 	return err
 }
 

@@ -40,7 +40,8 @@ type Network struct {
 	// BindPort is the TCP port, 1 to 65535, 7878 by default.
 	BindPort int `koanf:"bind_port"`
 	// AdvertiseAddress is the host:port at which other nodes reach this one;
-	// empty, the default, derives it from what is bound.
+	// empty, the default, derives it from what is bound, and so does a missing
+	// port.
 	AdvertiseAddress string `koanf:"advertise_address"`
 	// MaxConnections bounds the connections that are open at one time, 1000 by
 	// default. Eight of them are kept for peers.
@@ -62,7 +63,8 @@ type Network struct {
 // MQTT is the way to the broker.
 type MQTT struct {
 	// BrokerAddress is scheme://host:port of the broker; without a scheme it
-	// is tcp. Required unless the in-process broker is on.
+	// is tcp. Required unless the in-process broker is on. If it and
+	// BrokerAddresses are empty, that one is used.
 	BrokerAddress string `koanf:"broker_address"`
 	// BrokerAddresses are further brokers, all used at the same time.
 	BrokerAddresses []string `koanf:"broker_addresses"`

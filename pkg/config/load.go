@@ -11,6 +11,8 @@ import (
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"merklekv/pkg/internal/address"
 )
 
 // Sources are where a configuration comes from, beside the defaults.
@@ -140,7 +142,7 @@ func (l *loader) finish() (*Loaded, error) {
 	if err := asError(l.problems); err != nil {
 		return nil, err
 	}
-	loaded.Notices = notices(loaded)
+	loaded.Notices = notices(loaded, !l.src.Partial)
 	return loaded, nil
 }
 
@@ -201,7 +203,7 @@ func (l *loader) hostName() string {
 		name, _ = os.Hostname() // a host without a name gets the one below
 	}
 	name = strings.Map(func(r rune) rune {
-		if isNameChar(r) {
+		if address.IsNameChar(r) {
 			return r
 		}
 		return '-'
@@ -236,8 +238,9 @@ func (l *loader) derive(loaded *Loaded) {
 	}
 }
 
-// notices are what the user of a valid configuration should know.
-func notices(loaded *Loaded) []string {
+// notices are what the user of a valid configuration should know. node says that
+// it is for a node.
+func notices(loaded *Loaded, node bool) []string {
 	var all, later []string
 	for _, key := range Keys() {
 		if key.Status == Later && loaded.Origins[key.Name].Layer != FromDefault {
@@ -249,6 +252,11 @@ func notices(loaded *Loaded) []string {
 	}
 	if n := len(loaded.Config.Security.ClusterSecret); n > 0 && n < goodSecret {
 		all = append(all, fmt.Sprintf("security.cluster_secret is short: use at least %d random characters", goodSecret))
+	}
+	if network := loaded.Config.Network; node && network.hidden() {
+		all = append(all, fmt.Sprintf("network.bind_address %s lets other machines in, but this node tells them to "+
+			"dial %s, where each finds only itself: set network.advertise_address to the host:port at which they "+
+			"reach this node", network.BindAddress, network.Advertised(network.BindPort)))
 	}
 	return all
 }

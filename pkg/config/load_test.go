@@ -228,3 +228,25 @@ func TestNotices(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// Two hosts that are open to each other and both advertise the loopback address
+// never find each other.
+func TestNoticeOfAnAddressThatNobodyElseCanDial(t *testing.T) {
+	for _, tc := range []struct {
+		network string
+		partial bool
+		want    string
+	}{
+		{`bind_address = "0.0.0.0"`, false, "dial 127.0.0.1:7878, where each finds only itself: set network.advertise_address"},
+		{`bind_address = "::"`, false, "dial [::1]:7878"},
+		{`bind_address = "0.0.0.0"`, true, ""},
+		{"bind_address = \"0.0.0.0\"\nadvertise_address = \"node1\"", false, ""},
+		{`bind_address = "10.0.0.1"`, false, ""},
+	} {
+		loaded := mustLoad(t, Sources{Partial: tc.partial, File: writeFile(t, "n.toml", required+"[network]\n"+tc.network+"\n")})
+		got := strings.Join(loaded.Notices, "\n")
+		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: %q, want %q", tc.network, got, tc.want)
+		}
+	}
+}

@@ -41,7 +41,7 @@ func networkKeys() []Key {
 			Meaning: "TCP port for clients and peers"},
 		{Name: "network.advertise_address", Flag: "advertise-address", check: checkHostPort,
 			Derived: "what is bound",
-			Meaning: "host:port at which other nodes reach this one"},
+			Meaning: "host:port at which other nodes reach this one; without a port it is bind_port"},
 		{Name: "network.max_connections", Kind: Int, Min: 1, Max: maxCount, Reloadable: true,
 			Meaning: "connections open at one time; eight of them are kept for peers"},
 		{Name: "network.connection_timeout", Kind: Int, Unit: "s", Min: 1, Max: maxSeconds, Reloadable: true,
@@ -58,10 +58,10 @@ func networkKeys() []Key {
 func mqttKeys() []Key {
 	return []Key{
 		{Name: "mqtt.broker_address", Flag: "broker-address", check: checkBroker,
-			Derived: "required unless broker.enabled; then the in-process broker",
-			Meaning: "scheme://host:port of the broker; tcp without a scheme"},
+			Derived: "required unless broker.enabled; then, if no broker is named, the in-process one",
+			Meaning: "scheme://host:port of the broker; tcp or mqtt (1883), with TLS ssl, tls or mqtts (8883); tcp without a scheme"},
 		{Name: "mqtt.broker_addresses", Kind: List, check: checkBroker,
-			Meaning: "further brokers; all of them are used at the same time"},
+			Meaning: "further brokers; all of them are used at the same time, each once"},
 		{Name: "mqtt.topic_prefix", Flag: "topic-prefix", check: checkTopicPrefix,
 			Meaning: "begins every topic; one cluster has one prefix"},
 		{Name: "mqtt.client_id", check: checkClientID, Derived: "node_id",
@@ -91,7 +91,7 @@ func brokerKeys() []Key {
 
 func replicationKeys() []Key {
 	return []Key{
-		{Name: "replication.max_clock_drift", Kind: Int, Unit: "s", Min: 1, Max: maxSeconds,
+		{Name: "replication.max_clock_drift", Kind: Int, Unit: "s", Min: 1, Max: maxSeconds, Reloadable: true,
 			Meaning: "a change stamped further ahead of this node's clock is deferred"},
 		{Name: "replication.ring_mb", Kind: Int, Unit: "MiB", Min: 1, Max: maxMiB,
 			Meaning: "memory that keeps recent changes for peers that missed them"},

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"merklekv/pkg/internal/address"
 )
 
 // Validate returns an *Error with everything that is wrong, nil if nothing is.
@@ -136,8 +138,12 @@ func (c Config) contradictions() []Problem {
 // ownBroker finds an in-process broker that would turn its own node away.
 func (c Config) ownBroker() []Problem {
 	accounts := c.Broker.Accounts()
-	own := "tcp://" + Reach(c.Broker.BindAddress, c.Broker.BindPort)
-	if !c.Broker.Enabled || len(accounts) == 0 || !slices.Contains(c.MQTT.Brokers(), own) {
+	own, err := address.ParseBroker(Reach(c.Broker.BindAddress, c.Broker.BindPort))
+	uses := err == nil && slices.ContainsFunc(c.MQTT.Brokers(), func(url string) bool {
+		broker, err := address.ParseBroker(url)
+		return err == nil && broker.Same(own)
+	})
+	if !c.Broker.Enabled || len(accounts) == 0 || !uses {
 		return nil
 	}
 	if password, known := accounts[c.MQTT.Username]; known && password == c.MQTT.Password.Reveal() {

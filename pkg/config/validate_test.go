@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"merklekv/pkg/internal/mqttlink"
 )
 
 // with returns a valid configuration after a change.
@@ -75,6 +77,9 @@ func TestRulesOfTheRest(t *testing.T) {
 		{"mqtt.username", "cannot use its own broker", func(c *Config) {
 			c.Broker.Enabled, c.Broker.Users, c.MQTT.BrokerAddress = true, []Secret{"u:1"}, "127.0.0.1"
 		}},
+		{"mqtt.username", "cannot use its own broker", func(c *Config) {
+			c.Broker.Enabled, c.Broker.Users, c.MQTT.BrokerAddress = true, []Secret{"u:1"}, "mqtt://localhost"
+		}},
 		{"", "", func(c *Config) {
 			c.Broker.Enabled, c.Broker.Users, c.MQTT.BrokerAddress = true, []Secret{"u:1"}, "127.0.0.1"
 			c.MQTT.Username, c.MQTT.Password = "u", "1"
@@ -126,46 +131,48 @@ func TestLongValuesAreCutInMessages(t *testing.T) {
 }
 
 func TestBrokers(t *testing.T) {
-	for address, want := range map[string]string{
-		"b": "tcp://b:1883", "b:1": "tcp://b:1", "tcp://b": "tcp://b:1883", "MQTT://b:5/": "mqtt://b:5",
-		"ssl://b": "ssl://b:8883", "tls://b": "tls://b:8883", "mqtts://b:1": "mqtts://b:1",
-		"ws://b/mqtt": "ws://b:80/mqtt", "wss://b": "wss://b:443",
-		"[::1]": "tcp://[::1]:1883", "tcp://[::1]:5": "tcp://[::1]:5", "127.0.0.1": "tcp://127.0.0.1:1883",
-	} {
-		if got := (MQTT{BrokerAddress: address}).Brokers(); !slices.Equal(got, []string{want}) {
-			t.Errorf("%s: %q, want %s", address, got, want)
+	for _, bad := range []string{"http://b", "ws://b", "tcp://", "b:0", "tcp://u@b"} {
+		if got := (MQTT{BrokerAddress: bad}).Brokers(); len(got) > 0 || checkBroker(bad) == nil {
+			t.Errorf("%s gives %q", bad, got)
 		}
 	}
-	for _, address := range []string{"http://b", "tcp://", "tcp://b/path", "tcp://b?x=1", "ws://b?x=1", "b:0", "b:70000", "b:x", "tcp://u@b", ":1", "a b", "tcp://%zz"} {
-		if got := (MQTT{BrokerAddress: address}).Brokers(); len(got) > 0 || checkBroker(address) == nil {
-			t.Errorf("%s gives %q", address, got)
-		}
-	}
-	union := MQTT{BrokerAddress: "a", BrokerAddresses: []string{"tcp://b", "tcp://a:1883", "mqtt://a"}}.Brokers()
-	if want := []string{"tcp://a:1883", "tcp://b:1883", "mqtt://a:1883"}; !slices.Equal(union, want) {
+	union := MQTT{BrokerAddress: "a", BrokerAddresses: []string{
+		"ssl://b", "tcp://A:1883", "mqtt://a/", "tls://b:8883", "mqtts://b", "localhost", "127.0.0.1", "[::1]:1883", "a:1884",
+	}}.Brokers()
+	if want := []string{"tcp://a:1883", "ssl://b:8883", "tcp://localhost:1883", "tcp://a:1884"}; !slices.Equal(union, want) {
 		t.Errorf("union %q, want %q", union, want)
 	}
 }
 
-func TestPeers(t *testing.T) {
-	got := AntiEntropy{PeerList: []string{"a", "b:1", "a:7878", "::1", "[::1]:2", "10.0.0.1"}}.Peers()
-	want := []string{"a:7878", "b:1", "[::1]:7878", "[::1]:2", "10.0.0.1:7878"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	for _, address := range []string{"", ":1", "a:", "a:b", "[::1", "1:2:3", strings.Repeat("x", 254), "a/b", "[::1]x:1"} {
-		if checkHostPort(address) == nil {
-			t.Errorf("%q is taken", address)
+// What the configuration lets through, the link to the broker takes.
+func TestEveryAcceptedSchemeIsOneThatTheLinkTakes(t *testing.T) {
+	for _, scheme := range []string{"", "tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss", "tcps", "mqtt+ssl", "http", "unix"} {
+		given := "h:1"
+		if scheme != "" {
+			given = scheme + "://h:1"
+		}
+		_, err := mqttlink.New(mqttlink.Options{BrokerURL: given, ClientID: "c"})
+		if got := checkBroker(given); (got == nil) != (err == nil) {
+			t.Errorf("%s: the configuration says %v, the link %v", given, got, err)
 		}
 	}
 }
 
-func TestReach(t *testing.T) {
-	for address, want := range map[string]string{
-		"0.0.0.0": "127.0.0.1:5", "::": "[::1]:5", "10.0.0.1": "10.0.0.1:5", "::1": "[::1]:5",
+func TestPeers(t *testing.T) {
+	got := AntiEntropy{PeerList: []string{"a", "b:1", "a:7878", "::1", "[::1]:2", "10.0.0.1", "a b"}}.Peers()
+	want := []string{"a:7878", "b:1", "[::1]:7878", "[::1]:2", "10.0.0.1:7878"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAdvertised(t *testing.T) {
+	for _, tc := range []struct{ bind, advertise, want string }{
+		{"127.0.0.1", "", "127.0.0.1:5"}, {"0.0.0.0", "", "127.0.0.1:5"}, {"::", "", "[::1]:5"}, {"10.0.0.1", "", "10.0.0.1:5"},
+		{"0.0.0.0", "node1", "node1:5"}, {"0.0.0.0", "node1:9", "node1:9"}, {"::", "fd00::1", "[fd00::1]:5"},
 	} {
-		if got := Reach(address, 5); got != want {
-			t.Errorf("%s: %s, want %s", address, got, want)
+		if got := (Network{BindAddress: tc.bind, AdvertiseAddress: tc.advertise}).Advertised(5); got != tc.want {
+			t.Errorf("%s and %q: %s, want %s", tc.bind, tc.advertise, got, tc.want)
 		}
 	}
 }

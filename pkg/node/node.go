@@ -4,7 +4,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,7 +108,7 @@ func (n *Node) buildInfo() prometheus.Collector {
 }
 
 func (n *Node) openStore(logger *slog.Logger) error {
-	n.median = hlc.NewMedianClock(time.Now)
+	n.median = hlc.NewMedianClock(hlc.SystemClock())
 	n.clock = hlc.NewClock(n.median.Millis, n.config.Replication.MaxClockDrift.Duration().Milliseconds())
 	var err error
 	n.store, err = store.New(store.Options{
@@ -122,8 +121,8 @@ func (n *Node) openStore(logger *slog.Logger) error {
 	return n.store.Register(n.registry)
 }
 
-// openBroker binds the in-process broker, if the node has one, and makes sure
-// that the node uses it.
+// openBroker binds the in-process broker, if the node has one. A node that is
+// told of no broker uses it; one that is told of some finds it among them.
 func (n *Node) openBroker(logger *slog.Logger) error {
 	if !n.config.Broker.Enabled {
 		return nil
@@ -136,8 +135,8 @@ func (n *Node) openBroker(logger *slog.Logger) error {
 		return fmt.Errorf("open broker: %w", err)
 	}
 	n.broker = b
-	if n.config.MQTT.BrokerAddress == "" {
-		n.config.MQTT.BrokerAddress = reach(n.config.Broker.BindAddress, b.Addr())
+	if len(n.config.MQTT.Brokers()) == 0 {
+		n.config.MQTT.BrokerAddress = config.Reach(n.config.Broker.BindAddress, b.Addr().(*net.TCPAddr).Port)
 	}
 	return b.Register(n.registry)
 }
@@ -168,12 +167,12 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 		Params: protocol.PeerParams{
 			EpochMillis: hlc.MillisPerEpoch, TombstoneGrace: uint64(c.AntiEntropy.TombstoneGrace),
 		},
-		PeerList: c.AntiEntropy.PeerList, DiscoveryInterval: c.AntiEntropy.PeerDiscoveryInterval.Duration(),
+		PeerList: c.AntiEntropy.Peers(), DiscoveryInterval: c.AntiEntropy.PeerDiscoveryInterval.Duration(),
 		MQTT: replication.MQTTOptions{
-			Brokers: n.brokers(), ClientID: c.MQTT.ClientID, Username: c.MQTT.Username,
+			Brokers: c.MQTT.Brokers(), ClientID: c.MQTT.ClientID, Username: c.MQTT.Username,
 			Password: c.MQTT.Password.Reveal(), KeepAlive: c.MQTT.KeepAlive.Duration(), CleanSession: c.MQTT.CleanSession,
 		},
-		Replica: n.store, Millis: n.median.Millis, MaxDrift: c.Replication.MaxClockDrift.Duration,
+		Replica: n.store, Millis: n.median.Millis, MaxDrift: n.maxDrift,
 		Report: n.median.Report, ReadOnly: n.store.SetReadOnly, Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {
@@ -237,10 +236,16 @@ func (n *Node) Reload(c config.Config, changed []string) {
 	if has("storage.memory_limit_mb") {
 		n.store.SetMemoryLimit(int64(c.Storage.MemoryLimitMB) << 20)
 	}
+	if has("replication.max_clock_drift") {
+		n.clock.SetMaxDrift(c.Replication.MaxClockDrift.Duration().Milliseconds())
+	}
 	if has("broker.users") && n.broker != nil {
 		n.broker.SetUsers(c.Broker.Accounts())
 	}
 }
+
+// maxDrift returns how far ahead of this node's clock a change may be stamped.
+func (n *Node) maxDrift() time.Duration { return time.Duration(n.clock.MaxDrift()) * time.Millisecond }
 
 func limits(c config.Network) server.Limits {
 	return server.Limits{
@@ -250,11 +255,6 @@ func limits(c config.Network) server.Limits {
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
-
-// reach returns how to dial a listener of this machine that was bound to host.
-func reach(host string, bound net.Addr) string {
-	return config.Reach(host, bound.(*net.TCPAddr).Port)
-}
 
 // Close releases what New made. After Run it does nothing.
 func (n *Node) Close() {
@@ -274,16 +274,9 @@ func (n *Node) Close() {
 
 var errShutdown = errors.New("a client said SHUTDOWN")
 
-// brokers returns the addresses of all brokers, each once.
-func (n *Node) brokers() []string {
-	all := append([]string{n.config.MQTT.BrokerAddress}, n.config.MQTT.BrokerAddresses...)
-	slices.Sort(all)
-	all = slices.Compact(all)
-	return slices.DeleteFunc(all, func(a string) bool { return a == "" })
-}
-
+// advertised returns the host:port at which other nodes are told to dial.
 func (n *Node) advertised() string {
-	return cmp.Or(n.config.Network.AdvertiseAddress, reach(n.config.Network.BindAddress, n.server.Addr()))
+	return n.config.Network.Advertised(n.server.Addr().(*net.TCPAddr).Port)
 }
 
 func (n *Node) servePeer(ctx context.Context, conn net.Conn, rest []byte) {

@@ -29,7 +29,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer waiter.Wait()
 	defer stop(nil)
 	n.logger.Info("starting", "version", n.version, "clients", n.Addr().String(), "admin", n.AdminAddr().String(),
-		"advertised", n.advertised(), "brokers", n.brokers(), "instance", fmt.Sprintf("%016x", n.store.Instance()))
+		"advertised", n.advertised(), "brokers", n.config.MQTT.Brokers(), "instance", fmt.Sprintf("%016x", n.store.Instance()))
 	warnDescriptors(n.logger, n.config.Network.MaxConnections)
 
 	var errs []error

@@ -79,11 +79,11 @@ func (c *brokerConn) fail(err error) {
 // open dials the broker. The host name is resolved anew each time, because a
 // broker that was started again may have a new address.
 func (l *Link) open(ctx context.Context, onLost func(error)) (*brokerConn, error) {
-	conn, err := l.dial(ctx, "tcp", l.broker.addr)
+	conn, err := l.dial(ctx, "tcp", l.broker.Address())
 	if err != nil {
 		return nil, err // names the address
 	}
-	if l.broker.tls {
+	if l.broker.TLS {
 		if conn, err = l.handshake(ctx, conn); err != nil {
 			return nil, err
 		}
@@ -103,7 +103,7 @@ func (l *Link) handshake(ctx context.Context, conn net.Conn) (net.Conn, error) {
 		config = l.opts.TLS.Clone()
 	}
 	if config.ServerName == "" {
-		config.ServerName = l.broker.host
+		config.ServerName = l.broker.Host
 	}
 	secure := tls.Client(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {

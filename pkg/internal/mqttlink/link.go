@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"merklekv/pkg/internal/address"
 )
 
 // stable is how long a session must last to count as a success. One that is
@@ -46,7 +48,7 @@ type Stats struct {
 // several goroutines at once.
 type Link struct {
 	opts   Options
-	broker endpoint
+	broker address.Broker // its name is resolved anew at every dial
 	dial   Dialer
 	qos    byte
 	log    *slog.Logger
@@ -74,13 +76,16 @@ type delivery struct {
 // in one error and does not connect.
 func New(o Options) (*Link, error) {
 	o = o.withDefaults()
-	broker, err := parseBroker(o.BrokerURL)
+	broker, err := address.ParseBroker(o.BrokerURL)
+	if err != nil {
+		err = fmt.Errorf("broker address %w", err)
+	}
 	if err = errors.Join(err, o.validate()); err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
 	l := &Link{
 		opts: o, broker: broker, dial: o.Dial, qos: 1,
-		log:   o.Logger.With("component", "mqtt", "broker", broker.addr),
+		log:   o.Logger.With("component", "mqtt", "broker", broker.Address()),
 		queue: make(chan delivery, o.QueueLen),
 		state: State{Reason: ErrDown, Since: time.Now()},
 	}
@@ -226,7 +231,7 @@ func (l *Link) State() State {
 }
 
 // Broker returns the address of the broker as host:port.
-func (l *Link) Broker() string { return l.broker.addr }
+func (l *Link) Broker() string { return l.broker.Address() }
 
 // Stats returns the counts so far.
 func (l *Link) Stats() Stats {

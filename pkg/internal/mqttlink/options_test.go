@@ -15,32 +15,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestParseBroker(t *testing.T) {
-	good := map[string]endpoint{
-		"h:1":                  {addr: "h:1", host: "h"},
-		"h":                    {addr: "h:1883", host: "h"},
-		"tcp://h:1":            {addr: "h:1", host: "h"},
-		"mqtt://h":             {addr: "h:1883", host: "h"},
-		"ssl://h":              {addr: "h:8883", host: "h", tls: true},
-		"TLS://h:2/":           {addr: "h:2", host: "h", tls: true},
-		"mqtts://[::1]:3":      {addr: "[::1]:3", host: "::1", tls: true},
-		"broker.example.com:5": {addr: "broker.example.com:5", host: "broker.example.com"},
-	}
-	for in, want := range good {
-		if got, err := parseBroker(in); err != nil || got != want {
-			t.Errorf("%s: %+v, %v", in, got, err)
-		}
-	}
-	for _, in := range []string{"", "ws://h", "http://h", "tcp://", ":1883", "h:1/path", "h:port", "tcp://u:hunter2@h", "tcp://u:hunter2@h:x", "h:1?q"} {
-		_, err := parseBroker(in)
-		if err == nil {
-			t.Errorf("%s: no error", in)
-		} else if strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: the password is in the message: %v", in, err)
-		}
-	}
-}
-
 func TestNewReportsEverything(t *testing.T) {
 	_, err := New(Options{
 		BrokerURL: "ws://h", KeepAlive: time.Millisecond, Silence: -1, Window: 1 << 20,

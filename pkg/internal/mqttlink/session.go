@@ -312,7 +312,7 @@ func (s *session) dial(ctx context.Context, role string, clean bool, will *Messa
 			_ = conn.Close() // err says what was wrong
 			return nil, s.refusal(token.ReturnCode(), err)
 		}
-		return nil, fmt.Errorf("dial %s: %w", s.link.broker.addr, dialErr)
+		return nil, fmt.Errorf("dial %s: %w", s.link.broker.Address(), dialErr)
 	}
 	conn.established.Store(true)
 	c.conn = conn
@@ -325,13 +325,13 @@ func (s *session) refusal(code byte, err error) error {
 	case packets.ErrRefusedBadUsernameOrPassword, packets.ErrRefusedNotAuthorised:
 		return fmt.Errorf("%w (user %q)", ErrCredentials, s.link.opts.Username)
 	}
-	return fmt.Errorf("connect to %s: %w", s.link.broker.addr, err)
+	return fmt.Errorf("connect to %s: %w", s.link.broker.Address(), err)
 }
 
 func (s *session) clientOptions(role string, clean bool, will *Message) *mqtt.ClientOptions {
 	l := s.link
 	o := mqtt.NewClientOptions().
-		AddBroker("tcp://" + l.broker.addr).
+		AddBroker("tcp://" + l.broker.Address()).
 		SetClientID(l.opts.ClientID + role).
 		SetUsername(l.opts.Username).
 		SetPassword(l.opts.Password).
