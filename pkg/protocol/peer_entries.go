@@ -48,6 +48,10 @@ func appendHead(dst []byte, major byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, major|27), n)
 }
 
+// MaxEntries bounds the changes of one message or frame: a stub takes one byte
+// there and a hundred in memory.
+const MaxEntries = 8192
+
 // AppendEntriesHead appends the head of an array of n changes.
 func AppendEntriesHead(dst []byte, n int) []byte { return appendHead(dst, majorArray, uint64(n)) }
 
@@ -98,7 +102,7 @@ func AppendChange(dst []byte, c *kv.Change, implied bool) []byte {
 
 // ChangeSize returns an upper bound of what AppendChange appends, in bytes.
 func ChangeSize(c *kv.Change) int {
-	return 64 + len(c.Entry.Key) + len(c.Entry.Facet) + len(c.Entry.Value)
+	return 72 + len(c.Entry.Key) + len(c.Entry.Facet) + len(c.Entry.Value)
 }
 
 // DecodedChange is a change as it was read. Its slices lie in the input.
@@ -109,20 +113,28 @@ type DecodedChange struct {
 
 var errTruncated = errors.New("entries end early")
 
-// DecodeEntries reads an array of changes, which must fill b. With an origin
+// DecodeEntries reads an array of at most MaxEntries changes, which must fill b;
+// one that is longer than EntriesFrameSize holds a single change. With an origin
 // other than 0 that and the sequences from first on are implied. Every change
-// that is no stub is a valid entry. Errors wrap ErrPeerMalformed.
+// that is no stub is a valid entry, and no sequence is above kv.MaxSeq. Errors
+// wrap ErrPeerMalformed.
 func DecodeEntries(b []byte, origin, first uint64) ([]DecodedChange, error) {
 	r := cborReader{b: b}
 	n := r.head(majorArray)
-	if n > uint64(len(b)) { // a change takes a byte at least
+	switch {
+	case n > uint64(len(b)): // a change takes a byte at least
 		r.fail(errTruncated)
-		n = 0
-	}
-	if origin != 0 && (first == 0 || first+n < first) {
+	case n > MaxEntries:
+		r.fail(fmt.Errorf("%d entries, at most %d", n, MaxEntries))
+	case n > 1 && len(b) > EntriesFrameSize:
+		r.fail(fmt.Errorf("%d entries in %d bytes", n, len(b)))
+	case origin != 0 && (first == 0 || first > kv.MaxSeq || n > kv.MaxSeq-first+1):
 		r.fail(errors.New("impossible sequence"))
 	}
-	changes := make([]DecodedChange, 0, min(n, 4096))
+	if r.err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPeerMalformed, r.err)
+	}
+	changes := make([]DecodedChange, 0, n)
 	for i := uint64(0); i < n && r.err == nil; i++ {
 		c := DecodedChange{Change: kv.Change{Origin: origin}}
 		if origin != 0 {
@@ -285,7 +297,7 @@ func (r *cborReader) field(c *DecodedChange, key uint64, implied bool) {
 		if key == 8 {
 			c.Origin = r.head(majorUint)
 		} else {
-			c.Seq = r.head(majorUint)
+			c.Seq = r.upTo(kv.MaxSeq)
 		}
 	default:
 		r.skip(4)

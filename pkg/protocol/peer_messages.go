@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"merklekv/pkg/kv"
 )
 
 // PeerHello opens a link in both directions.
@@ -118,10 +120,21 @@ func PeerMAC(secret []byte, role string, dialler, listener []byte) []byte {
 	return m.Sum(nil)
 }
 
-// peerEnc and peerDec are immutable once made.
+// Bounds of the arrays in messages.
+const (
+	// MaxVectorItems bounds the instances of a vector in a pull or its answer.
+	MaxVectorItems = 1 << 16
+	// MaxVectorSpans bounds the spans of a pull.
+	MaxVectorSpans = 1 << 14
+	// maxElements bounds every array in any other message.
+	maxElements = 1 << 13
+)
+
+// The modes are immutable once made.
 var (
-	peerEnc = mustEnc()
-	peerDec = mustDec()
+	peerEnc   = mustEnc()
+	peerDec   = mustDec(maxElements)
+	vectorDec = mustDec(MaxVectorItems)
 )
 
 func mustEnc() cbor.EncMode {
@@ -132,13 +145,13 @@ func mustEnc() cbor.EncMode {
 	return m
 }
 
-func mustDec() cbor.DecMode {
+func mustDec(elements int) cbor.DecMode {
 	m, err := cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
 		TagsMd:           cbor.TagsForbidden,
 		MaxNestedLevels:  8,
-		MaxArrayElements: 1 << 17,
+		MaxArrayElements: elements,
 		MaxMapPairs:      64,
 	}.DecMode()
 	if err != nil {
@@ -158,11 +171,53 @@ func EncodeCBOR(message any) []byte {
 }
 
 // DecodeCBOR reads one message and nothing after it. Unknown fields are ignored;
-// indefinite lengths, tags, duplicate keys and deep nesting are errors, which
-// wrap ErrPeerMalformed.
-func DecodeCBOR(b []byte, message any) error {
-	if err := peerDec.Unmarshal(b, message); err != nil {
+// indefinite lengths, tags, duplicate keys, deep nesting and arrays of more than
+// 8,192 elements are errors, which wrap ErrPeerMalformed. All of that is looked
+// at before memory is taken.
+func DecodeCBOR(b []byte, message any) error { return decodeWith(peerDec, b, message) }
+
+func decodeWith(mode cbor.DecMode, b []byte, message any) error {
+	if err := mode.Unmarshal(b, message); err != nil {
 		return fmt.Errorf("%w: %w", ErrPeerMalformed, err)
+	}
+	return nil
+}
+
+// DecodePull reads a pull, whose vector and spans are within their bounds and
+// name no sequence above kv.MaxSeq.
+func DecodePull(b []byte) (*PeerPull, error) {
+	p := new(PeerPull)
+	if err := decodeWith(vectorDec, b, p); err != nil {
+		return nil, err
+	}
+	if len(p.Spans) > MaxVectorSpans {
+		return nil, fmt.Errorf("%w: %d spans", ErrPeerMalformed, len(p.Spans))
+	}
+	for _, s := range p.Spans {
+		if s.High > kv.MaxSeq {
+			return nil, fmt.Errorf("%w: impossible sequence %d", ErrPeerMalformed, s.High)
+		}
+	}
+	return p, CheckVector(p.Vector)
+}
+
+// DecodeDone reads the end of an answer to a pull, whose vector is within its
+// bounds and names no sequence above kv.MaxSeq.
+func DecodeDone(b []byte) (*PeerDone, error) {
+	d := new(PeerDone)
+	if err := decodeWith(vectorDec, b, d); err != nil {
+		return nil, err
+	}
+	return d, CheckVector(d.Vector)
+}
+
+// CheckVector returns an error, which wraps ErrPeerMalformed, if a sequence is
+// above kv.MaxSeq.
+func CheckVector(items []VectorItem) error {
+	for _, it := range items {
+		if it.Seq > kv.MaxSeq {
+			return fmt.Errorf("%w: impossible sequence %d", ErrPeerMalformed, it.Seq)
+		}
 	}
 	return nil
 }

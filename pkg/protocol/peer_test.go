@@ -93,7 +93,7 @@ type libraryChange struct {
 }
 
 func drawChange(t *rapid.T) kv.Change {
-	c := kv.Change{Origin: rapid.Uint64Range(1, 1<<63).Draw(t, "origin"), Seq: rapid.Uint64().Draw(t, "seq")}
+	c := kv.Change{Origin: rapid.Uint64Range(1, 1<<63).Draw(t, "origin"), Seq: rapid.Uint64Max(kv.MaxSeq).Draw(t, "seq")}
 	e := &c.Entry
 	e.Key = rapid.SliceOfN(rapid.Byte(), 1, 40).Draw(t, "key")
 	e.Facet = rapid.SliceOfN(rapid.Byte(), 0, 30).Draw(t, "facet")
@@ -177,14 +177,47 @@ func TestBadEntriesAreRefused(t *testing.T) {
 		"tag":             {0x81, 0xa2, 0x03, 0x01, 0x14, 0xc1, 0x01},
 		"deep":            append([]byte{0x81, 0xa2, 0x03, 0x01, 0x14}, bytes.Repeat([]byte{0x81}, 100)...),
 		"indefinite":      {0x9f, 0xff},
+		"too many":        append([]byte{0x99, 0x20, 0x01}, bytes.Repeat([]byte{0xa0}, MaxEntries+1)...),
+		"long and many":   EncodeCBOR([]m{{1: []byte("k"), 3: 1, 7: make([]byte, EntriesFrameSize), 8: 3}, {1: []byte("k"), 3: 1, 8: 3}}),
+		"high sequence":   EncodeCBOR([]m{{1: []byte("k"), 3: 1, 8: 3, 9: kv.MaxSeq + 1}}),
 		"endless content": {0x81, 0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
 	} {
 		if got, err := DecodeEntries(in, 0, 0); !errors.Is(err, ErrPeerMalformed) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	if _, err := DecodeEntries([]byte{0x81, 0xa0}, 7, 0); !errors.Is(err, ErrPeerMalformed) {
-		t.Error("a sequence of 0 is accepted")
+	for _, first := range []uint64{0, kv.MaxSeq, kv.MaxSeq + 1, 1<<64 - 1} {
+		if _, err := DecodeEntries([]byte{0x82, 0xa0, 0xa0}, 7, first); !errors.Is(err, ErrPeerMalformed) {
+			t.Errorf("two sequences from %d on are accepted", first)
+		}
+	}
+	if got, err := DecodeEntries([]byte{0x81, 0xa0}, 7, kv.MaxSeq); err != nil || got[0].Seq != kv.MaxSeq {
+		t.Errorf("the greatest sequence is refused: %v", err)
+	}
+}
+
+func TestBadVectorsAreRefused(t *testing.T) {
+	high := []VectorItem{{Instance: 7, Seq: kv.MaxSeq + 1}}
+	long := make([]VectorItem, MaxVectorItems+1)
+	for name, p := range map[string]PeerPull{
+		"sequence":     {Vector: high},
+		"span":         {Spans: []VectorSpan{{Instance: 7, Low: 1, High: kv.MaxSeq + 1}}},
+		"many items":   {Vector: long},
+		"many spans":   {Spans: make([]VectorSpan, MaxVectorSpans+1)},
+		"other arrays": {Origins: make([]uint64, MaxVectorItems+1)},
+	} {
+		if _, err := DecodePull(EncodeCBOR(&p)); !errors.Is(err, ErrPeerMalformed) {
+			t.Errorf("pull, %s: %v", name, err)
+		}
+	}
+	for _, v := range [][]VectorItem{high, long} {
+		if _, err := DecodeDone(EncodeCBOR(&PeerDone{Vector: v})); !errors.Is(err, ErrPeerMalformed) {
+			t.Errorf("done with %d items: %v", len(v), err)
+		}
+	}
+	full := PeerPull{Vector: long[1:], Spans: make([]VectorSpan, MaxVectorSpans), Origins: []uint64{1}}
+	if got, err := DecodePull(EncodeCBOR(&full)); err != nil || len(got.Vector) != MaxVectorItems {
+		t.Errorf("a pull within its bounds: %v", err)
 	}
 }
 

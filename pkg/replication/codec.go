@@ -211,7 +211,7 @@ type batchBuilder struct {
 // add takes a change in and reports false if it belongs into the next batch:
 // because this one is full, or because the change does not follow.
 func (b *batchBuilder) add(c *kv.Change) bool {
-	if b.count > 0 && c.Seq != b.first+uint64(b.count) {
+	if b.count > 0 && (c.Seq != b.first+uint64(b.count) || b.count == protocol.MaxEntries) {
 		return false
 	}
 	size := protocol.ChangeSize(c)

@@ -155,6 +155,55 @@ func TestBadMessagesAreNamed(t *testing.T) {
 	}
 }
 
+func TestSmallMessageStaysSmall(t *testing.T) {
+	raw := protocol.AppendEntriesHead(nil, 131_072)
+	for range 131_072 {
+		raw = protocol.AppendStub(raw)
+	}
+	codec := NewCodec("cluster", nil)
+	m, err := codec.Open(codec.Seal(KindBatch, 7, 1, protocol.EncodeCBOR(&batchBody{First: 1, Entries: raw})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeBatch(m); !errors.Is(err, ErrMalformed) {
+		t.Fatalf("131,072 stubs in one message: %v", err)
+	}
+}
+
+func TestBatchIsFullWithSoManyEntries(t *testing.T) {
+	var b batchBuilder
+	c := kv.Change{Origin: 7, Seq: 1, Entry: kv.Entry{Key: []byte("k"), Version: kv.Version{HLC: 1, Instance: 7}}}
+	for b.add(&c) {
+		c.Seq++
+	}
+	if b.count != protocol.MaxEntries {
+		t.Fatalf("%d entries", b.count)
+	}
+	if got, err := DecodeBatch(&Message{Instance: 7, Body: b.body()}); err != nil || len(got.Changes) != protocol.MaxEntries {
+		t.Fatalf("it cannot be read: %v", err)
+	}
+}
+
+func TestImpossibleSequencesAreRefused(t *testing.T) {
+	const high = kv.MaxSeq + 1
+	for name, change := range map[string]func(*Head){
+		"last":     func(h *Head) { h.Last.Seq = high },
+		"vector":   func(h *Head) { h.Vector[1].Seq = high },
+		"deferred": func(h *Head) { h.Deferred[0].Seq = high },
+	} {
+		h := sampleHead()
+		change(h)
+		if _, err := DecodeHead(EncodeHead(h)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("head, %s: %v", name, err)
+		}
+	}
+	raw := protocol.AppendStub(protocol.AppendEntriesHead(nil, 1))
+	m := &Message{Instance: 7, Body: protocol.EncodeCBOR(&batchBody{First: high, Entries: raw})}
+	if _, err := DecodeBatch(m); !errors.Is(err, ErrMalformed) {
+		t.Errorf("batch: %v", err)
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	seeds, err := filepath.Glob("testdata/*.hex")
 	if err != nil || len(seeds) < 4 {

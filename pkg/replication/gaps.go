@@ -160,13 +160,9 @@ func (c *core) pullFrom(addr string, instance uint64) *protocol.PeerPull {
 		}
 	}
 	c.readOwn()
-	pull.Vector, pull.Spans = c.vec.Items(), c.vec.Spans(maxPullSpans)
+	pull.Vector, pull.Spans = c.vec.Items(), c.vec.Spans(protocol.MaxVectorSpans) // what is not told comes twice
 	return pull
 }
-
-// maxPullSpans bounds the runs above gaps that a pull tells of. What is not told
-// comes twice.
-const maxPullSpans = 1 << 14
 
 // pullState is what a pull under way has to remember.
 type pullState struct {

@@ -103,6 +103,9 @@ func DecodeHead(body []byte) (*Head, error) {
 	if len(b.Vector) > maxHeadItems || len(b.Epochs) > keptEpochs || len(b.Deferred) > maxHeadItems {
 		return nil, fmt.Errorf("%w: head with too many items", ErrMalformed)
 	}
+	if err := b.checkSequences(); err != nil {
+		return nil, err
+	}
 	sorted := slices.IsSortedFunc(b.Vector, func(x, y protocol.VectorItem) int {
 		if x.Instance < y.Instance {
 			return -1
@@ -126,6 +129,21 @@ func DecodeHead(body []byte) (*Head, error) {
 		h.Epochs = append(h.Epochs, epoch)
 	}
 	return h, nil
+}
+
+// checkSequences refuses sequences that no node can have reached.
+func (b *headBody) checkSequences() error {
+	if err := protocol.CheckVector(b.Vector); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	impossible := b.LastSeq > kv.MaxSeq
+	for _, d := range b.Deferred {
+		impossible = impossible || d.Seq > kv.MaxSeq
+	}
+	if impossible {
+		return fmt.Errorf("%w: impossible sequence", ErrMalformed)
+	}
+	return nil
 }
 
 func (e *epochBody) decode(vector []protocol.VectorItem) (EpochHead, error) {

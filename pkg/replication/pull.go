@@ -85,8 +85,8 @@ func (r *Replicator) pull(ctx context.Context, p *peerConn, addr string, instanc
 			return fmt.Errorf("pull: %w", err)
 		}
 		if t == protocol.FrameDone {
-			done := new(protocol.PeerDone)
-			if err := protocol.DecodeCBOR(payload, done); err != nil {
+			done, err := protocol.DecodeDone(payload)
+			if err != nil {
 				return fmt.Errorf("pull: %w", err)
 			}
 			return r.do(ctx, func(c *core) { c.onPullDone(addr, instance, st, done) })
@@ -185,8 +185,8 @@ func (r *Replicator) serveHead(ctx context.Context, p *peerConn, instance uint64
 
 // servePull answers a pull, or refuses it while too many are served.
 func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte) error {
-	pull := new(protocol.PeerPull)
-	if err := protocol.DecodeCBOR(payload, pull); err != nil {
+	pull, err := protocol.DecodePull(payload)
+	if err != nil {
 		return p.refuse(err)
 	}
 	select {
@@ -197,7 +197,7 @@ func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte)
 		return p.write(stepTimeout, protocol.FrameError, protocol.EncodeCBOR(busy))
 	}
 	var mine []protocol.VectorItem
-	err := r.do(ctx, func(c *core) {
+	err = r.do(ctx, func(c *core) {
 		c.readOwn()
 		mine = c.vec.Items()
 	})
@@ -217,6 +217,9 @@ func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte)
 	done := protocol.PeerDone{Vector: mine, Full: s.full, Entries: s.sent}
 	return p.write(frameTimeout, protocol.FrameDone, protocol.EncodeCBOR(&done))
 }
+
+// entriesHead is what the head of the entries in a frame takes at most, in bytes.
+const entriesHead = 9
 
 // stream sends the changes that a peer lacks, in frames of bounded size.
 type stream struct {
@@ -300,7 +303,8 @@ func (s *stream) dump(e *kv.Entry) bool {
 }
 
 func (s *stream) add(c *kv.Change) {
-	if s.count > 0 && len(s.frame)+protocol.ChangeSize(c) > protocol.EntriesFrameSize {
+	full := s.count == protocol.MaxEntries || len(s.frame)+protocol.ChangeSize(c) > protocol.EntriesFrameSize-entriesHead
+	if s.count > 0 && full {
 		s.flush()
 	}
 	s.frame = protocol.AppendChange(s.frame, c, false)

@@ -90,6 +90,10 @@ type Replicator struct {
 	ran        atomic.Bool
 }
 
+// maxWaiting bounds the decoded messages that wait for the core. Each may take a
+// few MiB; what comes meanwhile waits undecoded at its link.
+const maxWaiting = 8
+
 // errStopped is returned to who asks the core when it has stopped.
 var errStopped = errors.New("replication has stopped")
 
@@ -106,7 +110,7 @@ func New(o Options) (*Replicator, error) {
 	r := &Replicator{
 		opts: o, log: o.Logger.With("component", "replication"), met: met,
 		codec: NewCodec(o.Prefix, o.Secret), started: o.Millis(),
-		events: make(chan func(*core), 64), linkState: make(chan struct{}, 1),
+		events: make(chan func(*core), maxWaiting), linkState: make(chan struct{}, 1),
 		ended: make(chan struct{}), serving: make(chan struct{}, o.MaxServed),
 	}
 	r.codec.own = o.Replica.Instance()

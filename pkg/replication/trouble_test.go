@@ -1,12 +1,12 @@
 package replication
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -133,7 +133,7 @@ func TestGarbageOnThePeerLink(t *testing.T) {
 		p.conn.Write(bytes)
 		poll.Until(t, patience, func() bool { return n.dropped("peer") == before+1 }, name)
 		p.conn.SetReadDeadline(time.Now().Add(patience))
-		if _, err := io.Copy(io.Discard, p.r); errors.Is(err, context.DeadlineExceeded) {
+		if _, err := io.Copy(io.Discard, p.r); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: the connection stays open", name)
 		}
 	}
