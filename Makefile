@@ -110,7 +110,7 @@ unit: ## all tests but the real cluster, with the race detector
 cluster: export TESTCONTAINERS_RYUK_DISABLED := true
 cluster: export TESTCONTAINERS_HOST_OVERRIDE := 127.0.0.1
 cluster: export MKV_TEST_IMAGES := required
-cluster: ## the tests on a real cluster, with the images that `make image` has built
+cluster: image ## the tests on a real cluster, with images of what is here now
 	go test -v -count=1 -timeout 12m ./test/cluster/...
 
 .PHONY: bench

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -104,9 +105,11 @@ func TestEveryVariableOfTheComposeFileIsKnown(t *testing.T) {
 }
 
 func TestComposeFileIsValidForV1(t *testing.T) {
-	compose, err := exec.LookPath("docker-compose")
-	if err != nil {
-		t.Skip("docker-compose is not installed")
+	compose := tool(t, "docker-compose")
+	version, err := exec.CommandContext(t.Context(), compose, "version", "--short").Output()
+	must(t, err)
+	if !strings.HasPrefix(string(version), "1.") {
+		t.Skipf("docker-compose is version %s here, and 1 has to be shown", bytes.TrimSpace(version))
 	}
 	output, err := exec.CommandContext(t.Context(), compose,
 		"-f", "../../docker-compose.yml", "config", "--services").CombinedOutput()

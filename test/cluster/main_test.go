@@ -65,10 +65,8 @@ func shared(t *testing.T) *Cluster {
 	}
 	running.once.Do(func() { startShared(t.Context()) })
 	switch {
-	case running.skip != "" && os.Getenv("MKV_TEST_IMAGES") == "required":
-		t.Fatal(running.skip)
 	case running.skip != "":
-		t.Skip(running.skip)
+		lacks(t, running.skip)
 	case running.err != nil:
 		t.Fatal("the cluster did not start: ", running.err)
 	case running.broken != "":
@@ -85,6 +83,18 @@ func shared(t *testing.T) *Cluster {
 		}
 	})
 	return c
+}
+
+// required says that nothing may be missing of what the tests need: images, engine, programs.
+func required() bool { return os.Getenv("MKV_TEST_IMAGES") == "required" }
+
+// lacks skips the test for what the machine does not have, or fails it where all is required.
+func lacks(t testing.TB, what string) {
+	t.Helper()
+	if required() {
+		t.Fatal(what)
+	}
+	t.Skip(what)
 }
 
 func startShared(ctx context.Context) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,14 +60,41 @@ func TestWalkThroughWithMosquitto(t *testing.T) {
 	})
 }
 
-// tool finds a program, or skips the test.
-func tool(t *testing.T, name string) string {
+// tool finds a program; without it there is no test, or a failed one where all is required.
+func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("%s is not installed", name)
+		lacks(t, name+" is not installed; .ci/run installs what the tests need")
 	}
 	return path
+}
+
+// ending records how a test would have ended.
+type ending struct {
+	testing.TB
+	skipped, failed bool
+}
+
+func (e *ending) Helper()      {}
+func (e *ending) Skip(...any)  { e.skipped = true }
+func (e *ending) Fatal(...any) { e.failed = true; runtime.Goexit() }
+
+// A test that is skipped on the machine which must show everything shows nothing.
+func TestAMissingToolFailsWhereAllIsRequired(t *testing.T) {
+	for value, want := range map[string]ending{"required": {failed: true}, "": {skipped: true}} {
+		t.Setenv("MKV_TEST_IMAGES", value)
+		var got ending
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			tool(&got, "no-such-program")
+		}()
+		<-done
+		if got != want {
+			t.Errorf("MKV_TEST_IMAGES=%q: %+v, want %+v", value, got, want)
+		}
+	}
 }
 
 // pipe sends one line through nc, as a shell pipe does, and returns the line that comes back. -N
