@@ -8,9 +8,11 @@ cd "$(dirname "$0")/.."
 limit=${1:-60}
 deadline=$(($(date +%s) + limit))
 
+# Compose is asked once: it takes longer to start than a container takes to become healthy.
+ids=$(./deploy/compose.sh ps -q)
+
 # One line a container: name, state, health.
 states() {
-	ids=$(./deploy/compose.sh ps -q)
 	[ -n "$ids" ] || return 0
 	# shellcheck disable=SC2086 # a list of ids
 	docker inspect --format \
