@@ -39,7 +39,7 @@ type core struct {
 	peers     map[uint64]*peer
 	hosts     map[string]*host         // by name
 	endpoints map[string]*endpoint     // by address
-	deferred  map[uint64]Deferred      // by instance: the first one of each
+	deferred  map[uint64]postponed     // by instance: the first one of each
 	wants     map[uint64]*want         // by origin
 	pulling   map[uint64]string        // by origin: the address it is pulled from
 	rivals    map[uint64]*rival        // by instance: others with this node_id
@@ -50,13 +50,16 @@ type core struct {
 	headDue  bool // a head was asked for
 	linksUp  int
 
-	ready     bool
-	pulled    bool   // the first pull succeeded, or there is nobody to pull from
-	firstPull string // address of the first pull under way
-	answered  bool   // some peer answered
-	echo      bool   // an own head came back, so retained messages came before
-	leaving   *leaving
-	told      map[string]bool // what was logged once
+	ready    bool
+	pulled   bool          // a pull of everything has succeeded
+	whole    string        // address of the pull of everything under way
+	answered time.Duration // when a peer last answered or called; never: none did
+	progress time.Duration // when a pull of everything last brought something
+	echo     bool          // an own head came back, so retained messages came before
+	solo     bool          // ready, and no peer is alive
+	dialing  int           // dials under way
+	leaving  *leaving
+	told     map[string]bool // what was logged once
 
 	out []action
 }
@@ -84,9 +87,9 @@ func newCore(set settings, rep Replica, met *metrics, log *slog.Logger) *core {
 		set: set, rep: rep, met: met, log: log,
 		vec: NewVector(), peers: make(map[uint64]*peer),
 		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
-		deferred: make(map[uint64]Deferred), wants: make(map[uint64]*want),
+		deferred: make(map[uint64]postponed), wants: make(map[uint64]*want),
 		pulling: make(map[uint64]string), rivals: make(map[uint64]*rival), active: make(map[uint64]time.Duration),
-		lastHead: never, told: make(map[string]bool),
+		lastHead: never, answered: never, progress: never, told: make(map[string]bool),
 	}
 }
 
@@ -114,6 +117,7 @@ func (c *core) tick() {
 	c.vec.Retain(c.closed()[0].Epoch - keptEpochs + 1)
 	c.forget()
 	c.step()
+	c.judgeSolo()
 }
 
 // step does what time or an input made possible.
@@ -160,21 +164,8 @@ func (c *core) head() *Head {
 		Wall: c.set.Millis(), Last: c.vec.Prefix(c.set.Instance), Greatest: c.rep.Greatest(),
 		Params: c.set.Params, Address: c.set.Address, Epochs: c.closed(),
 	}
-	for _, it := range c.vec.Items() {
-		at, seen := c.active[it.Instance]
-		recent := it.Instance == c.set.Instance || seen && c.now-at <= forgetAfter
-		if recent && len(h.Vector) < maxHeadItems {
-			h.Vector = append(h.Vector, it)
-		}
-	}
-	for i := range h.Epochs {
-		e := &h.Epochs[i]
-		e.Marks = make([]Mark, len(h.Vector))
-		for j, it := range h.Vector {
-			e.Marks[j] = c.vec.At(it.Instance, e.Epoch)
-		}
-	}
 	h.Deferred = c.deferredList()
+	c.fillVector(h)
 	return h
 }
 
@@ -226,7 +217,8 @@ type merged struct {
 	fresh  int  // recorded in the vector, or merged without a place
 	stub   bool // a stub was among them whose change is missing
 	newest hlc.Timestamp
-	late   bool // something was deferred
+	late   bool  // something was deferred
+	due    int64 // when the last of that is due, Unix milliseconds
 }
 
 // merge offers changes to the replica in their order and records their places.
@@ -249,7 +241,7 @@ func (c *core) merge(changes []protocol.DecodedChange) (r merged) {
 		switch c.rep.Apply(&ch.Change) {
 		case kv.Deferred:
 			deferred++
-			c.deferChange(&ch.Change)
+			r.due = max(r.due, c.deferChange(&ch.Change))
 			r.late = true
 			continue
 		case kv.Applied:
@@ -275,7 +267,7 @@ func (c *core) record(ch *kv.Change) {
 	if ch.Seq == 0 {
 		return
 	}
-	c.active[ch.Origin] = c.now
+	c.touch(ch.Origin)
 	if c.vec.Add(ch.Origin, ch.Seq, ch.Entry.Version.HLC) == addedNowhere {
 		c.met.overflow.Inc()
 		c.once(fmt.Sprintf("spans %x", ch.Origin), "too many gaps at once, what lies above them will be fetched again",
@@ -283,25 +275,40 @@ func (c *core) record(ch *kv.Change) {
 	}
 }
 
-// deferChange notes that a change counts as not received until it is due.
-func (c *core) deferChange(ch *kv.Change) {
+// maxDeferred bounds the deferrals, so that a head can tell of them all.
+const maxDeferred = 1024
+
+// postponed is a deferral and when it was noted.
+type postponed struct {
+	Deferred
+	noted time.Duration
+}
+
+// deferChange notes that a change counts as not received until it is due, which
+// it returns, in Unix milliseconds.
+func (c *core) deferChange(ch *kv.Change) int64 {
 	due := ch.Entry.Version.HLC.Millis() - c.set.Drift()
 	d, there := c.deferred[ch.Origin]
 	if there && (d.Seq != 0 && d.Seq <= ch.Seq || ch.Seq == 0 && d.Due <= due) {
-		return
+		return due
+	}
+	if !there && len(c.deferred) >= maxDeferred {
+		return due // it is fetched again and again, ever more slowly
 	}
 	if !there {
 		c.log.Warn("change from the future put off", "origin", fmt.Sprintf("%016x", ch.Origin),
 			"seq", ch.Seq, "due", time.UnixMilli(due).UTC())
 	}
-	c.deferred[ch.Origin] = Deferred{Instance: ch.Origin, Seq: ch.Seq, Due: due}
+	c.deferred[ch.Origin] = postponed{Deferred{Instance: ch.Origin, Seq: ch.Seq, Due: due}, c.now}
+	return due
 }
 
-// dropDue forgets deferrals that are due, so that gap repair fetches them.
+// dropDue forgets deferrals that are due, so that gap repair fetches them, and
+// old ones, so that it looks whether they are still there.
 func (c *core) dropDue() {
 	now := c.set.Millis()
 	for id, d := range c.deferred {
-		if d.Due <= now || d.Seq != 0 && c.vec.Contains(id, d.Seq) {
+		if d.Due <= now || c.now-d.noted > forgetAfter || d.Seq != 0 && c.vec.Contains(id, d.Seq) {
 			delete(c.deferred, id)
 		}
 	}

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -77,14 +78,14 @@ func (c *core) plan() {
 	if !c.pulled {
 		return // the first pull brings everything
 	}
+	c.planRest()
 	for _, origin := range slices.Sorted(maps.Keys(c.wants)) {
 		w := c.wants[origin]
 		if _, under := c.pulling[origin]; under || !c.ripe(w) || c.now-w.dialed < gapPatience {
 			continue
 		}
-		if e := c.source(origin); e != nil {
+		if e := c.source(origin); e != nil && c.dial(e) {
 			w.dialed = c.now // who answers there may be somebody else
-			c.dial(e)
 		}
 	}
 }
@@ -109,22 +110,30 @@ func (c *core) source(origin uint64) *endpoint {
 	return best
 }
 
-// dial starts an exchange with an endpoint.
-func (c *core) dial(e *endpoint) {
-	e.busy = true
+// dial starts an exchange with an endpoint, and reports false if too many are
+// under way.
+func (c *core) dial(e *endpoint) bool {
+	if c.dialing >= maxDials {
+		return false
+	}
+	c.dialing++
+	e.busy, e.dialed = true, c.now
 	c.emit(action{kind: actDial, addr: e.addr})
+	return true
 }
 
 // exchange starts dials to endpoints that nobody has answered at yet, and to
-// peers that MQTT does not reach.
+// peers that MQTT does not reach, those first that were not dialled for longest.
 func (c *core) exchange() {
-	for _, e := range c.endpointsByAddr() {
+	all := c.endpointsByAddr()
+	slices.SortStableFunc(all, func(a, b *endpoint) int { return cmp.Compare(a.dialed, b.dialed) })
+	for _, e := range all {
 		if e.self || e.busy || c.now < e.next {
 			continue
 		}
 		p := c.peers[e.instance]
 		switch {
-		case p == nil || !c.pulled && c.firstPull == "":
+		case p == nil || !c.pulled && c.whole == "":
 			c.dial(e)
 		case c.now-p.heardTCP < headEvery:
 		case c.linksUp == 0 || c.now-p.heardMQTT > mqttSilence:
@@ -141,12 +150,12 @@ func (c *core) pullFrom(addr string, instance uint64) *protocol.PeerPull {
 		return nil
 	}
 	pull := new(protocol.PeerPull)
-	if !c.pulled {
-		if c.firstPull != "" {
-			return nil
-		}
-		c.firstPull = addr
-	} else {
+	switch {
+	case !c.pulled && c.whole != "":
+		return nil
+	case !c.pulled, c.whole == "" && c.restDue(p):
+		c.whole = addr
+	default:
 		c.assess()
 		for _, origin := range slices.Sorted(maps.Keys(c.wants)) {
 			_, under := c.pulling[origin]
@@ -166,14 +175,18 @@ func (c *core) pullFrom(addr string, instance uint64) *protocol.PeerPull {
 
 // pullState is what a pull under way has to remember.
 type pullState struct {
-	late bool // something was put off
+	late bool  // something was put off
+	due  int64 // when the last of that is due, Unix milliseconds
 }
 
 // onEntries merges changes that a pull brought.
 func (c *core) onEntries(st *pullState, changes []protocol.DecodedChange) {
 	c.met.pulledEntries.Add(float64(len(changes)))
 	r := c.merge(changes)
-	st.late = st.late || r.late
+	st.late, st.due = st.late || r.late, max(st.due, r.due)
+	if c.whole != "" {
+		c.progress = c.now
+	}
 }
 
 // onPullDone takes in the end of a pull. After a full copy the sender's vector
@@ -192,21 +205,27 @@ func (c *core) onPullDone(addr string, instance uint64, st *pullState, done *pro
 			continue
 		}
 		if c.vec.Adopt(it.Instance, m) {
-			c.active[it.Instance] = c.now
+			c.touch(it.Instance)
 			c.rep.RaiseLogFloor(it.Instance, it.Seq)
 		}
 	}
 	if done.Full {
 		c.met.fullCopies.Inc()
 	}
-	if c.firstPull == addr {
-		c.pulled, c.firstPull = true, ""
+	if c.whole == addr {
+		c.pulled, c.whole = true, ""
+		if p != nil {
+			c.restPulled(p, true, st)
+		}
 	}
 	c.assess()
-	for origin, from := range c.pulling {
-		if w := c.wants[origin]; from == addr && w != nil {
+	for origin, w := range c.wants {
+		if c.pulling[origin] == addr {
 			w.tries++
 			w.next = c.now + c.backoff(w.tries, 30*time.Second)
+		}
+		if done.Full && st.late {
+			w.next = max(w.next, c.afterLate(st)) // another copy would be for nothing too
 		}
 	}
 }
@@ -225,12 +244,18 @@ func (c *core) backoff(failures int, limit time.Duration) time.Duration {
 // exchanged and the pull, if there was one, was answered.
 func (c *core) onDialEnded(addr string, err error) {
 	maps.DeleteFunc(c.pulling, func(_ uint64, from string) bool { return from == addr })
-	if c.firstPull == addr {
-		c.firstPull = ""
-	}
 	e := c.endpoints[addr]
 	if e == nil {
 		return
+	}
+	if c.whole == addr {
+		c.whole = ""
+		if p := c.peers[e.instance]; p != nil {
+			c.restPulled(p, false, nil)
+		}
+	}
+	if e.busy {
+		c.dialing--
 	}
 	e.busy, e.err = false, ""
 	if err == nil {

@@ -28,6 +28,7 @@ type Head struct {
 	Vector   []protocol.VectorItem // applied, by ascending instance
 	Epochs   []EpochHead           // the last closed ones, newest first
 	Deferred []Deferred
+	Rest     Digest // of what was applied of instances that Vector leaves out
 	Address  string // host:port where the node can be dialled
 }
 
@@ -63,6 +64,7 @@ type headBody struct {
 	Epochs   []epochBody           `cbor:"11,keyasint"`
 	Deferred []Deferred            `cbor:"12,keyasint,omitempty"`
 	Address  string                `cbor:"13,keyasint"`
+	Rest     *Digest               `cbor:"14,keyasint,omitempty"` // absent: nothing
 }
 
 type epochBody struct {
@@ -79,6 +81,9 @@ func EncodeHead(h *Head) []byte {
 		LastSeq: h.Last.Seq, LastHLC: uint64(h.Last.HLC),
 		Greatest: [2]uint64{uint64(h.Greatest.HLC), h.Greatest.Instance},
 		Params:   h.Params, Vector: h.Vector, Deferred: h.Deferred, Address: h.Address,
+	}
+	if h.Rest.Count > 0 {
+		b.Rest = &h.Rest
 	}
 	for _, e := range h.Epochs {
 		behind := make([]uint64, 0, 2*len(h.Vector))
@@ -103,6 +108,9 @@ func DecodeHead(body []byte) (*Head, error) {
 	if len(b.Vector) > maxHeadItems || len(b.Epochs) > keptEpochs || len(b.Deferred) > maxHeadItems {
 		return nil, fmt.Errorf("%w: head with too many items", ErrMalformed)
 	}
+	if b.Rest != nil && b.Rest.Count == 0 {
+		return nil, fmt.Errorf("%w: digest of nothing", ErrMalformed)
+	}
 	if err := b.checkSequences(); err != nil {
 		return nil, err
 	}
@@ -120,6 +128,9 @@ func DecodeHead(body []byte) (*Head, error) {
 		Last:     Mark{b.LastSeq, hlc.Timestamp(b.LastHLC)},
 		Greatest: kv.Version{HLC: hlc.Timestamp(b.Greatest[0]), Instance: b.Greatest[1]},
 		Params:   b.Params, Vector: b.Vector, Deferred: b.Deferred, Address: b.Address,
+	}
+	if b.Rest != nil {
+		h.Rest = *b.Rest
 	}
 	for _, e := range b.Epochs {
 		epoch, err := e.decode(b.Vector)

@@ -38,7 +38,8 @@ func (c *core) onHead(h *Head, way via) {
 	} else {
 		p.heardTCP = c.now
 	}
-	c.active[h.Instance] = c.now
+	c.touch(h.Instance)
+	c.compareRest(p)
 	c.supersede(p)
 	if h.NodeID == c.set.NodeID {
 		c.rivalHead(h)
@@ -57,6 +58,7 @@ func (c *core) onHead(h *Head, way via) {
 		w.urgent = true
 	}
 	c.step()
+	c.judgeSolo()
 }
 
 // supersede marks the earlier instances of a peer's node_id as gone.
@@ -80,14 +82,18 @@ func (c *core) onPresence(pr *Presence, counter uint64) {
 		c.addHost(pr.Address, false)
 		c.rivalPresence(pr, counter)
 	}
+	defer c.judgeSolo()
 	if !pr.Up {
 		if p := c.peers[pr.Instance]; p != nil {
-			p.down = true
+			p.down, p.presence = true, max(p.presence, counter)
 			c.step()
 		}
 		return
 	}
 	if p := c.peer(pr.Instance); p != nil {
+		if counter > p.presence { // not one that a broker kept from before
+			p.down, p.presence = false, counter
+		}
 		p.nodeID, p.address, p.version, p.started = pr.NodeID, pr.Address, pr.Version, pr.Started
 	}
 	c.addHost(pr.Address, false)
@@ -107,7 +113,8 @@ func (c *core) onHello(addr string, h *protocol.PeerHello) error {
 	if e != nil {
 		e.instance, e.self = h.Instance, false
 	}
-	c.answered = true
+	c.answered = c.now
+	defer c.judgeSolo()
 	p := c.peer(h.Instance)
 	if p == nil {
 		return fmt.Errorf("too many peers: %d", len(c.peers))

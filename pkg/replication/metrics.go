@@ -12,7 +12,7 @@ type metrics struct {
 	published, batchBytes                       prometheus.Counter
 	applied, lost, known, duplicate, deferred   prometheus.Counter
 	gaps, pulledEntries, fullCopies, servedPull prometheus.Counter
-	headsIn, headsOut, overflow                 prometheus.Counter
+	headsIn, headsOut, overflow, tooLarge       prometheus.Counter
 	pulls, dropped                              *prometheus.CounterVec
 }
 
@@ -46,6 +46,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		headsIn:       counter("heads_received_total", "Heads of other nodes received, by MQTT or TCP."),
 		headsOut:      counter("heads_sent_total", "Heads made for publishing or for a peer."),
 		overflow:      counter("span_overflow_total", "Changes not recorded because too many gaps were open."),
+		tooLarge:      counter("unsent_messages_total", "Own messages not sent because they were above the size limit."),
 		pulls:         vec("pulls_total", "Pulls by result: ok, failed or busy.", "result"),
 		dropped:       vec("dropped_messages_total", "Messages dropped, by reason.", "reason"),
 	}

@@ -15,13 +15,17 @@ const (
 	mqttSilence   = 2500 * time.Millisecond // unheard by MQTT: heads go over TCP
 	liveFor       = 5 * time.Second         // a peer counts as alive after it was heard
 	gapPatience   = 200 * time.Millisecond  // a gap that messages in flight may still close
-	startPatience = 5 * time.Second         // for the first peer to answer
+	startPatience = 5 * time.Second         // for a peer to answer
+	startLimit    = 30 * time.Second        // for a first pull that does not get on
+	stalled       = 10 * time.Second        // without progress, a pull does not get on
 	startAlone    = time.Second             // for anybody to show up
 	handOver      = 5 * time.Second         // for a peer to take over the entries
 	rivalAfter    = 3 * time.Second         // the start: what a rival made then is no dead predecessor's
 	rivalGap      = 500 * time.Millisecond  // between two messages that prove a rival alive
 	forgetAfter   = 10 * time.Minute        // a peer, an address, an ended instance in heads
 	maxPeers      = 4096
+	maxActive     = 2 * maxHeadItems // instances
+	maxDials      = 16               // at once
 )
 
 // peer is another instance, as far as it was heard of.
@@ -35,6 +39,8 @@ type peer struct {
 	head     *Head           // its last one
 	known    map[uint64]Mark // what it holds
 	down     bool            // it said good-bye
+	presence uint64          // greatest counter of its presences
+	rest     rest
 
 	heard, heardMQTT, heardTCP time.Duration // never: -forever
 }
@@ -48,7 +54,8 @@ func (c *core) peer(instance uint64) *peer {
 		if len(c.peers) >= maxPeers {
 			return nil
 		}
-		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never}
+		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never,
+			rest: rest{since: never, dialed: never}}
 		c.peers[instance] = p
 	}
 	return p
@@ -88,14 +95,15 @@ func (c *core) livePeers() []*peer {
 	return live
 }
 
-// solitary reports whether no peer is alive.
-func (c *core) solitary() bool {
+// judgeSolo finds out whether no peer is alive.
+func (c *core) judgeSolo() {
+	c.solo = c.ready
 	for _, p := range c.peers {
 		if c.live(p) {
-			return false
+			c.solo = false
+			return
 		}
 	}
-	return c.ready
 }
 
 // host is a name under which peers can be reached.
@@ -110,10 +118,11 @@ type host struct {
 
 // endpoint is an address to dial.
 type endpoint struct {
-	addr     string // ip:port
-	instance uint64 // of who answered there last, 0 for nobody yet
-	self     bool   // it is this node
-	busy     bool   // a dial is under way
+	addr     string        // ip:port
+	instance uint64        // of who answered there last, 0 for nobody yet
+	self     bool          // it is this node
+	busy     bool          // a dial is under way
+	dialed   time.Duration // when it was last dialled
 	fails    int
 	next     time.Duration // not to be dialled before
 	err      string        // of the last dial
@@ -219,6 +228,11 @@ func (c *core) forget() {
 	for id, p := range c.peers {
 		if c.now-p.heard > forgetAfter {
 			delete(c.peers, id)
+		}
+	}
+	for id, at := range c.active {
+		if c.now-at > forgetAfter {
+			delete(c.active, id)
 		}
 	}
 	for name, h := range c.hosts {

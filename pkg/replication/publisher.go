@@ -2,10 +2,12 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"merklekv/pkg/internal/mqttlink"
 	"merklekv/pkg/kv"
 )
 
@@ -143,6 +145,9 @@ func (p *publisher) collect() int {
 func (p *publisher) send(ctx context.Context, topic string, message []byte, changes int) bool {
 	wait, err := p.link.Send(ctx, topic, false, message)
 	if err != nil {
+		if errors.Is(err, mqttlink.ErrTooLarge) {
+			p.met.tooLarge.Inc()
+		}
 		return false
 	}
 	p.sent <- flight{wait: wait, changes: changes, bytes: len(message)}

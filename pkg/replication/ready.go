@@ -7,8 +7,8 @@ import (
 // errSelf says that the address dialled is this node's own.
 var errSelf = errors.New("this address is this node itself")
 
-// judgeReady decides whether this node has what its peers have: after its first
-// pull, or when nobody is there to pull from.
+// judgeReady decides whether this node may serve: after its first pull, or when
+// nobody is there to pull from. The latter does not stand for a pull.
 func (c *core) judgeReady() {
 	if c.ready {
 		return
@@ -16,15 +16,23 @@ func (c *core) judgeReady() {
 	switch {
 	case c.pulled:
 	case c.alone() && (c.echo || c.now >= startAlone):
-		c.pulled = true
-	case !c.answered && c.now >= startPatience:
-		c.pulled = true
-		c.log.Warn("no peer answers, serving what is here", "after", startPatience)
+	case c.unheeded():
+		c.log.Warn("no peer sends what it has, serving what is here", "after", c.now)
 	default:
 		return
 	}
 	c.ready = true
 	c.log.Info("replication is ready", "peers", len(c.livePeers()))
+}
+
+// unheeded reports whether a first pull is not to be waited for any longer: no
+// peer is there to answer, or those that are let it come to nothing. The pull is
+// tried on, by whoever answers first.
+func (c *core) unheeded() bool {
+	if c.now >= startLimit && c.now-c.progress >= stalled {
+		return true
+	}
+	return c.whole == "" && c.now-max(0, c.answered, c.progress) >= startPatience
 }
 
 // alone reports whether no other node is configured or was heard of.
@@ -57,9 +65,9 @@ func (c *core) reasons() []string {
 		return why
 	}
 	switch {
-	case c.firstPull != "":
-		why = append(why, "first pull from "+c.firstPull+" is under way")
-	case c.answered:
+	case c.whole != "":
+		why = append(why, "first pull from "+c.whole+" is under way")
+	case c.answered != never:
 		why = append(why, "no pull has succeeded yet")
 	default:
 		why = append(why, "waiting for a peer to answer")

@@ -107,7 +107,7 @@ func (r *Replicator) loop(ctx context.Context, stop context.CancelCauseFunc) {
 			c.now = time.Since(start)
 			fn(c)
 		}
-		r.alone.Store(c.solitary())
+		r.alone.Store(c.solo)
 		if ticked || c.ready != ready {
 			ready = c.ready
 			s := c.status()

@@ -95,7 +95,7 @@ func (c *core) status() Status {
 func (c *core) deferredList() []Deferred {
 	var list []Deferred
 	for _, id := range slices.Sorted(maps.Keys(c.deferred)) {
-		list = append(list, c.deferred[id])
+		list = append(list, c.deferred[id].Deferred)
 	}
 	return list
 }
