@@ -1,0 +1,340 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/protocol"
+)
+
+var errTest = errors.New("no answer")
+
+func testHello(node string, instance uint64) *protocol.PeerHello {
+	return &protocol.PeerHello{NodeID: node, Instance: instance, Address: node + ":1", Started: coreWall - 1000}
+}
+
+// unanswered lets seconds pass in which every dial fails.
+func (c *core) unanswered(from, to int) {
+	for s := from; s <= to; s++ {
+		c.at(time.Duration(s) * time.Second).tick()
+		for _, addr := range dials(c) {
+			c.onDialEnded(addr, errTest)
+		}
+	}
+}
+
+func TestPeerThatDiesAfterItsHelloIsNotWaitedForForEver(t *testing.T) {
+	c := testCore(t, "a:1")
+	dials(c)
+	c.at(2 * time.Second)
+	if err := c.onHello("a:1", testHello("a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	c.onDialEnded("a:1", errTest)
+	c.unanswered(3, 6)
+	if c.ready {
+		t.Fatal("ready before the peer had time to come back")
+	}
+	c.unanswered(7, 8)
+	if !c.ready {
+		t.Fatal("not ready though nobody has answered for long enough")
+	}
+}
+
+func TestStrangerDoesNotHoldTheStart(t *testing.T) {
+	c := testCore(t, "a:1")
+	for s := 1; s < 30; s++ {
+		c.at(time.Duration(s) * time.Second)
+		if err := c.onHello("", testHello("x", 9)); err != nil {
+			t.Fatal(err)
+		}
+		c.unanswered(s, s)
+	}
+	if c.ready {
+		t.Fatal("ready while somebody answers")
+	}
+	c.onHello("", testHello("x", 9))
+	c.unanswered(30, 30)
+	if !c.ready {
+		t.Fatal("not ready after the limit")
+	}
+}
+
+func TestPullThatGetsOnIsWaitedFor(t *testing.T) {
+	c := testCore(t, "a:1")
+	dials(c)
+	c.onHello("a:1", testHello("a", 1))
+	c.onHead(testHead("a", 1, 1, 0), viaTCP)
+	if c.pullFrom("a:1", 1) == nil {
+		t.Fatal("no pull")
+	}
+	st := new(pullState)
+	for s := range 60 {
+		c.at(time.Duration(s) * time.Second)
+		c.onEntries(st, testBatch(1, uint64(s+1), 1).Changes)
+		c.tick()
+	}
+	if c.ready {
+		t.Fatal("ready in the middle of a pull that gets on")
+	}
+	c.at(60*time.Second + stalled).tick()
+	if !c.ready {
+		t.Fatal("a pull that does not get on is waited for")
+	}
+}
+
+// A node that started with nobody there pulls everything from the first peer that
+// answers, until that succeeds.
+func TestReadyAloneIsNotPulled(t *testing.T) {
+	c := testCore(t)
+	c.unanswered(1, 2)
+	if !c.ready {
+		t.Fatal("not ready alone")
+	}
+	c.onLinks(1)
+	c.onPresence(&Presence{Instance: 2, NodeID: "b", Address: "b:1", Up: true}, 1)
+	c.onResolved("b:1", []string{"b:1"})
+	for try := range 3 {
+		c.at(time.Duration(10+3*try) * time.Second).tick()
+		if got := dials(c); !slices.Equal(got, []string{"b:1"}) {
+			t.Fatalf("try %d: dials %v", try, got)
+		}
+		c.onHello("b:1", testHello("b", 2))
+		c.onHead(testHead("b", 2, uint64(try+1), 0), viaTCP)
+		pull := c.pullFrom("b:1", 2)
+		if pull == nil || len(pull.Origins) != 0 {
+			t.Fatalf("try %d: pull %+v", try, pull)
+		}
+		if try < 2 {
+			c.onDialEnded("b:1", errTest)
+			continue
+		}
+		c.onPullDone("b:1", 2, new(pullState), new(protocol.PeerDone))
+		c.onDialEnded("b:1", nil)
+	}
+	c.at(20*time.Second).onHead(testHead("b", 2, 9, 0), viaMQTT)
+	c.at(21 * time.Second).tick()
+	if got := dials(c); got != nil {
+		t.Fatalf("dials %v after the pull", got)
+	}
+}
+
+// holder returns a core that holds changes of an instance that ended long ago.
+func holder(t *testing.T, ended, seq uint64) *core {
+	t.Helper()
+	b := testCore(t)
+	b.set.NodeID, b.set.Instance, b.set.Address = "b", 2, "b:1"
+	b.vec.Adopt(ended, Mark{seq, hlc.At(coreWall - 3_600_000)})
+	return b.at(time.Hour)
+}
+
+// meet has c hear b for some seconds, and pull if it wants to; it returns how
+// often it did so.
+func meet(t *testing.T, c, b *core, from, seconds int, done func() *protocol.PeerDone) (pulls int) {
+	t.Helper()
+	for s := from; s < from+seconds; s++ {
+		c.at(time.Duration(s) * time.Second).tick()
+		h, err := DecodeHead(EncodeHead(b.head()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.onHead(h, viaMQTT)
+		for _, addr := range dials(c) {
+			c.onHello(addr, testHello("b", 2))
+			c.onHead(b.head(), viaTCP)
+			if c.pullFrom(addr, 2) != nil {
+				pulls++
+				c.onPullDone(addr, 2, new(pullState), done())
+			}
+			c.onDialEnded(addr, nil)
+		}
+	}
+	return pulls
+}
+
+func TestEndedInstancesReachANodeThatServedAlone(t *testing.T) {
+	b := holder(t, 9, 1000)
+	if h := b.head(); len(h.Vector) != 0 || h.Rest.Count != 1 {
+		t.Fatalf("head names %v, leaves out %v", h.Vector, h.Rest)
+	}
+	c := testCore(t, "b:1")
+	c.unanswered(0, 8)
+	pulls := meet(t, c, b, 9, 1800, func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: b.vec.Items()} })
+	if pulls != 1 || c.vec.Prefix(9).Seq != 1000 {
+		t.Fatalf("%d pulls, vector %v", pulls, c.vec.Items())
+	}
+}
+
+func TestTailOfAnEndedInstanceIsPulled(t *testing.T) {
+	b := holder(t, 9, 1000)
+	c := testCore(t, "b:1")
+	meet(t, c, b, 0, 10, func() *protocol.PeerDone {
+		return &protocol.PeerDone{Vector: []protocol.VectorItem{{Instance: 9, Seq: 1000}}}
+	})
+	c.vec.Adopt(9, Mark{900, hlc.At(coreWall - 3_600_000)}) // what came before the cut
+	pulls := meet(t, c, b, 10, 1800, func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: b.vec.Items()} })
+	if pulls != 1 || c.vec.Prefix(9).Seq != 1000 {
+		t.Fatalf("%d pulls, vector %v", pulls, c.vec.Items())
+	}
+}
+
+// A peer that leaves out less than is here is asked once, not for ever.
+func TestDifferenceThatAPullCannotChangeIsSettled(t *testing.T) {
+	b := holder(t, 9, 1000)
+	c := testCore(t, "b:1")
+	c.vec.Adopt(8, Mark{5, 5})
+	c.vec.Adopt(9, Mark{1000, 5})
+	all := func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: b.vec.Items()} }
+	if pulls := meet(t, c, b, 0, 3600, all); pulls != 1 {
+		t.Fatalf("%d pulls", pulls)
+	}
+	b.vec.Adopt(9, Mark{1001, 5})
+	if pulls := meet(t, c, b, 3600, 3600, all); pulls != 1 || c.vec.Prefix(9).Seq != 1001 {
+		t.Fatalf("%d pulls after a change there, prefix %v", pulls, c.vec.Prefix(9))
+	}
+}
+
+func TestDigestKnowsSetsAndNoOrder(t *testing.T) {
+	var a, b, c Digest
+	a.add(1, 10)
+	a.add(2, 20)
+	b.add(2, 20)
+	b.add(1, 10)
+	c.add(1, 20)
+	c.add(2, 10)
+	if a != b || a == c {
+		t.Fatalf("digests %v %v %v", a, b, c)
+	}
+}
+
+func TestHeadOfManyInstancesFits(t *testing.T) {
+	c := testCore(t).at(time.Minute)
+	for i := range uint64(10_000) {
+		id := mix(i)
+		c.vec.Adopt(id, Mark{1 << 40, hlc.At(coreWall) + hlc.Timestamp(id>>40)})
+		c.active[id] = time.Duration(i) * time.Millisecond
+		c.deferChange(&testBatch(id, 5, 1).Changes[0].Change)
+	}
+	c.vec.Adopt(c.set.Instance, Mark{3, hlc.At(coreWall)})
+	body := EncodeHead(c.head())
+	if len(body) > MaxBody {
+		t.Fatalf("%d bytes", len(body))
+	}
+	h, err := DecodeHead(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[uint64]bool)
+	for _, it := range h.Vector {
+		named[it.Instance] = true
+	}
+	if !named[c.set.Instance] || !named[mix(9999)] || named[mix(0)] {
+		t.Fatal("it does not name this instance and those of which something came last")
+	}
+	if h.Rest.Count+uint64(len(h.Vector)) != 10_001 || len(h.Vector) < 1000 {
+		t.Fatalf("%d named, %d left out", len(h.Vector), h.Rest.Count)
+	}
+	if len(h.Deferred) != maxDeferred {
+		t.Fatalf("%d deferrals", len(h.Deferred))
+	}
+}
+
+func TestWhatIsRememberedOfInstancesIsBoundedAndAges(t *testing.T) {
+	c := testCore(t)
+	for i := range uint64(2 * maxActive) {
+		c.touch(i + 1)
+		c.deferChange(&testBatch(i+1, 5, 1).Changes[0].Change)
+	}
+	if len(c.active) != maxActive || len(c.deferred) != maxDeferred {
+		t.Fatalf("%d active, %d deferred", len(c.active), len(c.deferred))
+	}
+	far := testBatch(1, 5, 1).Changes[0].Change
+	far.Entry.Version.HLC = 1 << 63
+	c.deferred = map[uint64]postponed{}
+	c.deferChange(&far)
+	c.tick()
+	if len(c.deferred) != 1 {
+		t.Fatal("the deferral is gone at once")
+	}
+	c.at(forgetAfter + 1).tick()
+	if len(c.active) != 0 || len(c.deferred) != 0 {
+		t.Fatalf("after a while %d active, %d deferred", len(c.active), len(c.deferred))
+	}
+}
+
+// One change from far in the future must not have all that a peer holds sent
+// again and again for the others, which it keeps from counting as received.
+func TestLateCopyIsNotRepeatedAtOnce(t *testing.T) {
+	c := joined(t)
+	future := testBatch(3, 0, 1).Changes
+	future[0].Entry.Version.HLC = 1 << 63
+	copies := 0
+	for s := 1; s <= 600; s++ {
+		h := testHead("a", 1, uint64(s+2), 5)
+		c.at(time.Duration(s)*time.Second).onHead(h, viaMQTT)
+		c.tick()
+		for _, addr := range dials(c) {
+			c.onHello(addr, testHello("a", 1))
+			if c.pullFrom(addr, 1) != nil {
+				copies++
+				st := new(pullState)
+				c.onEntries(st, future)
+				c.onPullDone(addr, 1, st, &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 1, Seq: 5, HLC: 5}}})
+			}
+			c.onDialEnded(addr, nil)
+		}
+	}
+	if copies < 1 || copies > 3 {
+		t.Fatalf("%d full copies in ten minutes", copies)
+	}
+}
+
+func TestPresenceThatIsNewerClearsDown(t *testing.T) {
+	c := joined(t)
+	up, down := &Presence{Instance: 1, NodeID: "a", Address: "a:1", Up: true}, &Presence{Instance: 1, NodeID: "a", Address: "a:1"}
+	c.onPresence(up, 5)
+	c.onPresence(down, 4) // the will was made before
+	if c.live(c.peers[1]) {
+		t.Fatal("a will does not count")
+	}
+	c.onPresence(up, 5)
+	if c.live(c.peers[1]) {
+		t.Fatal("a presence from before counts")
+	}
+	c.onPresence(up, 7)
+	if !c.live(c.peers[1]) {
+		t.Fatal("a newer presence does not count")
+	}
+}
+
+func TestDialsAtOnceAreBoundedAndFair(t *testing.T) {
+	var names []string
+	for i := range 40 {
+		names = append(names, fmt.Sprintf("h%02d:1", i))
+	}
+	c := testCore(t, names...)
+	seen := make(map[string]bool)
+	for s := 1; s < 60 && len(seen) < len(names); s++ {
+		c.at(time.Duration(s) * time.Second).tick()
+		var busy []string
+		for addr, e := range c.endpoints {
+			if e.busy {
+				busy = append(busy, addr)
+			}
+		}
+		if len(busy) > maxDials {
+			t.Fatalf("%d dials at once", len(busy))
+		}
+		for _, addr := range busy {
+			seen[addr] = true
+			c.onDialEnded(addr, errTest)
+		}
+	}
+	if len(seen) != len(names) {
+		t.Fatalf("%d of %d were ever dialled", len(seen), len(names))
+	}
+}
