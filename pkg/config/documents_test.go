@@ -141,3 +141,21 @@ func TestFullExampleMarksWhatTheTableMarks(t *testing.T) {
 		}
 	}
 }
+
+// The README names exactly those keys that a reload brings into force now.
+func TestReadmeNamesWhatReloads(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "reload the configuration: ")
+	named, _, ends := strings.Cut(after, " take effect at once")
+	if !found || !ends {
+		t.Fatal("the README does not say what a reload brings into force")
+	}
+	for _, key := range Keys() {
+		if want := key.Reloadable && key.Status == Now; strings.Contains(named, "`"+key.Name+"`") != want {
+			t.Errorf("%s takes effect at once: %v; the README says otherwise", key.Name, want)
+		}
+	}
+}

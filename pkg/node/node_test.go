@@ -363,7 +363,11 @@ func TestReload(t *testing.T) {
 	n := start(t, c).ready()
 	c.Storage.MemoryLimitMB = 1
 	c.Network.MaxConnections = 17
-	n.Reload(c, []string{"storage.memory_limit_mb", "network.max_connections"})
+	c.Replication.MaxClockDrift = 7
+	n.Reload(c, []string{"storage.memory_limit_mb", "network.max_connections", "replication.max_clock_drift"})
+	if got := n.MaxDrift(); got != 7*time.Second {
+		t.Errorf("drift limit after reload: %v", got)
+	}
 	if got := n.Store().Stats().Limit; got != 1<<20 {
 		t.Errorf("memory limit after reload: %d", got)
 	}
