@@ -9,6 +9,7 @@
 //	memory    resident bytes a key, one node beside Redis
 //	latency   write on node1 until visible on node3, three processes and a broker
 //	sustain   100,000 writes/s into three nodes, then gaps, dumps and lag
+//	up        the cluster of the compose file, from no container until all are healthy
 //	all       redis, memory, latency, sustain: also when none is named
 //
 // The generator is one goroutine over epoll, so that on a small machine as much

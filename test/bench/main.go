@@ -37,14 +37,15 @@ type scenario struct {
 	run  func(context.Context, *bench) error
 }
 
-// scenarios lists them in the order in which "all" runs them; load is not part
-// of "all", because it needs a server that already runs.
+// scenarios lists them in the order in which "all" runs them. Not part of "all"
+// are load and up: one needs a server that already runs, the other the images.
 var scenarios = []scenario{
 	{"redis", runRedis},
 	{"memory", runMemory},
 	{"latency", runLatency},
 	{"sustain", runSustain},
 	{"load", runPlainLoad},
+	{"up", runUp},
 }
 
 // bench is one invocation: what was asked for, and where figures go.

@@ -42,6 +42,7 @@ const usage = `bench measures MerkleKV, beside Redis where that is installed.
   sustain    many writes into three nodes, then gaps, dumps and lag
   all        these four; also when none is named
   load       closed-loop load against a server that already runs
+  up         from no container until all are healthy; needs the images
 
 Flags:
 `
@@ -90,7 +91,7 @@ func scenarioNames(args []string) ([]string, error) {
 	for _, arg := range args {
 		known := false
 		for _, s := range scenarios {
-			if s.name == arg || arg == "all" && s.name != "load" {
+			if s.name == arg || arg == "all" && s.name != "load" && s.name != "up" {
 				names = append(names, s.name)
 				known = true
 			}
