@@ -34,6 +34,7 @@ type world struct {
 	codec  *Codec
 	broker bool
 	cut    map[[2]int]bool // pairs without TCP
+	away   map[int]bool    // nodes that no broker reaches
 	loss   float64
 	dup    float64
 	delay  time.Duration
@@ -87,7 +88,7 @@ func (w *world) jitter() time.Duration { return time.Duration(w.rng.Int64N(int64
 func newWorld(t *testing.T, seed uint64) *world {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w := &world{
-		t: t, rng: rng, codec: NewCodec("sim", []byte("s")), broker: true, cut: make(map[[2]int]bool),
+		t: t, rng: rng, codec: NewCodec("sim", []byte("s")), broker: true, cut: make(map[[2]int]bool), away: make(map[int]bool),
 		loss: rng.Float64() * 0.3, dup: rng.Float64() * 0.5, delay: time.Duration(1+rng.IntN(2000)) * time.Millisecond,
 		changes: make(map[[2]uint64]kv.Entry),
 	}
@@ -120,7 +121,7 @@ func (w *world) boot(id int, skew int64, ring int) {
 	for i := range w.nodes {
 		n.core.addHost(simAddr(i), true)
 	}
-	n.core.linksUp = oneInt(w.broker)
+	n.core.linksUp = oneInt(w.broker && !w.away[id])
 	w.perform(n)
 	w.tick(n)
 }
@@ -170,7 +171,7 @@ func (w *world) perform(n *simNode) {
 
 // publish sends what a node wrote since it last did.
 func (w *world) publish(n *simNode) {
-	if !w.broker {
+	if !w.broker || w.away[n.id] {
 		n.pos = n.rep.LogHead()
 		return
 	}
@@ -184,12 +185,15 @@ func (w *world) publish(n *simNode) {
 // broadcast sends a message to all by the broker, which loses, repeats and
 // reorders.
 func (w *world) broadcast(from *simNode, kind Kind, body []byte) {
-	if !w.broker {
+	if !w.broker || w.away[from.id] {
 		return
 	}
 	from.counter++
 	message := w.codec.Seal(kind, from.rep.instance, from.counter, body)
 	for i := range w.nodes {
+		if w.away[i] {
+			continue
+		}
 		for again := true; again; again = !w.quiet && w.chance(w.dup) {
 			if !w.quiet && w.chance(w.loss) {
 				continue
