@@ -72,6 +72,18 @@ func (p *peerConn) write(timeout time.Duration, t protocol.FrameType, payload ..
 	return nil
 }
 
+// writePaced sends a frame of a pull, if the other end takes those fast enough.
+func (p *peerConn) writePaced(pace *pullPace, t protocol.FrameType, payload ...[]byte) error {
+	n := 0
+	for _, b := range payload {
+		n += len(b)
+	}
+	start := time.Now()
+	err := p.write(pace.timeout(n), t, payload...)
+	pace.note(n, time.Since(start))
+	return err
+}
+
 // refuse tells the other end why it is refused, as far as it listens, and
 // returns that as the error.
 func (p *peerConn) refuse(err error) error {

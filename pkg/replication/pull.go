@@ -155,7 +155,7 @@ func (r *Replicator) servePeer(ctx context.Context, p *peerConn) error {
 		if t == protocol.FrameHead {
 			err = r.serveHead(ctx, p, other.Instance, payload)
 		} else {
-			err = r.servePull(ctx, p, payload)
+			err = r.servePull(ctx, p, other.NodeID, payload)
 		}
 		if err != nil {
 			return err
@@ -183,19 +183,18 @@ func (r *Replicator) serveHead(ctx context.Context, p *peerConn, instance uint64
 	return p.write(stepTimeout, protocol.FrameHead, ours)
 }
 
-// servePull answers a pull, or refuses it while too many are served.
-func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte) error {
+// servePull answers a pull of a node, or refuses it while too many are served.
+func (r *Replicator) servePull(ctx context.Context, p *peerConn, node string, payload []byte) error {
 	pull, err := protocol.DecodePull(payload)
 	if err != nil {
 		return p.refuse(err)
 	}
-	select {
-	case r.serving <- struct{}{}:
-		defer func() { <-r.serving }()
-	default:
-		busy := &protocol.PeerError{Code: protocol.PeerCodeBusy, Message: fmt.Sprintf("%d pulls are being served", cap(r.serving))}
+	host := hostOf(p.conn.RemoteAddr())
+	if refusal := r.serving.take(node, host); refusal != "" {
+		busy := &protocol.PeerError{Code: protocol.PeerCodeBusy, Message: refusal}
 		return p.write(stepTimeout, protocol.FrameError, protocol.EncodeCBOR(busy))
 	}
+	defer r.serving.leave(node, host)
 	var mine []protocol.VectorItem
 	err = r.do(ctx, func(c *core) {
 		c.readOwn()
@@ -204,11 +203,12 @@ func (r *Replicator) servePull(ctx context.Context, p *peerConn, payload []byte)
 	if err != nil {
 		return err
 	}
+	pace := new(pullPace)
 	s := newStream(r.opts.Replica, mine, pull, func(payload ...[]byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return p.write(frameTimeout, protocol.FrameEntries, payload...)
+		return p.writePaced(pace, protocol.FrameEntries, payload...)
 	})
 	if err := s.run(); err != nil {
 		return err

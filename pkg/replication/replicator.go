@@ -82,8 +82,8 @@ type Replicator struct {
 	linkState  chan struct{} // capacity 1: some link changed
 	ended      chan struct{} // closed when the loop has ended
 	snapshot   atomic.Pointer[Status]
-	alone      atomic.Bool   // no peer is alive
-	serving    chan struct{} // tokens of pulls that are served
+	alone      atomic.Bool // no peer is alive
+	serving    *seats      // of the pulls that are served
 	links      []*mqttlink.Link
 	publishers []*publisher
 	workers    sync.WaitGroup // dials and look-ups
@@ -111,7 +111,7 @@ func New(o Options) (*Replicator, error) {
 		opts: o, log: o.Logger.With("component", "replication"), met: met,
 		codec: NewCodec(o.Prefix, o.Secret), started: o.Millis(),
 		events: make(chan func(*core), maxWaiting), linkState: make(chan struct{}, 1),
-		ended: make(chan struct{}), serving: make(chan struct{}, o.MaxServed),
+		ended: make(chan struct{}), serving: newSeats(o.MaxServed),
 	}
 	r.codec.own = o.Replica.Instance()
 	r.core = newCore(settings{
