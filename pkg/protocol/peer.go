@@ -70,8 +70,8 @@ func (t FrameType) String() string {
 // Sizes of frames, in bytes.
 const (
 	FrameHeaderLen = 5
-	// EntriesFrameSize is what an entries frame holds at most, unless its only
-	// entry is bigger than that.
+	// EntriesFrameSize is what an entries frame holds at most, unless it has only
+	// one entry. MaxEntries bounds their number.
 	EntriesFrameSize = 256 << 10
 	// MaxEntryLen bounds one encoded entry: the greatest value, key and facet,
 	// and room for the rest.
@@ -88,7 +88,7 @@ func (t FrameType) limit() int {
 	case FrameHead:
 		return 256 << 10
 	case FramePull, FrameDone:
-		return 2 << 20
+		return 4 << 20 // so many items and spans take up to 2.2 MiB
 	case FrameEntries:
 		return MaxEntryLen
 	case FrameError:

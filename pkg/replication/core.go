@@ -268,9 +268,9 @@ func (c *core) record(ch *kv.Change) {
 		return
 	}
 	c.touch(ch.Origin)
-	if c.vec.Add(ch.Origin, ch.Seq, ch.Entry.Version.HLC) == addedNowhere {
+	if !c.room(ch.Origin) || c.vec.Add(ch.Origin, ch.Seq, ch.Entry.Version.HLC) == addedNowhere {
 		c.met.overflow.Inc()
-		c.once(fmt.Sprintf("spans %x", ch.Origin), "too many gaps at once, what lies above them will be fetched again",
+		c.once(fmt.Sprintf("spans %x", ch.Origin), "too many gaps or origins at once, what is not recorded will be fetched again",
 			"origin", fmt.Sprintf("%016x", ch.Origin))
 	}
 }

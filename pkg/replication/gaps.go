@@ -204,7 +204,7 @@ func (c *core) onPullDone(addr string, instance uint64, st *pullState, done *pro
 		if !done.Full || st.late || it.Instance == c.set.Instance {
 			continue
 		}
-		if c.vec.Adopt(it.Instance, m) {
+		if c.room(it.Instance) && c.vec.Adopt(it.Instance, m) {
 			c.touch(it.Instance)
 			c.rep.RaiseLogFloor(it.Instance, it.Seq)
 		}

@@ -73,6 +73,12 @@ func (c *core) touch(instance uint64) {
 	}
 }
 
+// room reports whether the vector has room for an instance: what it holds, with
+// this one, has to go into a pull.
+func (c *core) room(instance uint64) bool {
+	return c.vec.Len() < protocol.MaxVectorItems-1 || c.vec.Has(instance)
+}
+
 // idle returns for how long nothing has come of an instance; below 0 for this
 // one.
 func (c *core) idle(instance uint64) time.Duration {

@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		servedPull:    counter("served_pulls_total", "Pulls of peers that this node answered."),
 		headsIn:       counter("heads_received_total", "Heads of other nodes received, by MQTT or TCP."),
 		headsOut:      counter("heads_sent_total", "Heads made for publishing or for a peer."),
-		overflow:      counter("span_overflow_total", "Changes not recorded because too many gaps were open."),
+		overflow:      counter("span_overflow_total", "Changes not recorded because too many gaps were open or too many origins known."),
 		tooLarge:      counter("unsent_messages_total", "Own messages not sent because they were above the size limit."),
 		pulls:         vec("pulls_total", "Pulls by result: ok, failed or busy.", "result"),
 		dropped:       vec("dropped_messages_total", "Messages dropped, by reason.", "reason"),

@@ -266,6 +266,23 @@ func TestWhatIsRememberedOfInstancesIsBoundedAndAges(t *testing.T) {
 	}
 }
 
+func TestVectorFitsIntoAPull(t *testing.T) {
+	c := testCore(t)
+	for i := range uint64(protocol.MaxVectorItems + 10) {
+		c.record(&testBatch(mix(i), 1, 1).Changes[0].Change)
+	}
+	c.vec.Adopt(c.set.Instance, Mark{1, 1})
+	done := &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: mix(0), Seq: 9, HLC: 9}, {Instance: 77, Seq: 1, HLC: 1}}}
+	c.onPullDone("a:1", 1, new(pullState), done)
+	if c.vec.Prefix(mix(0)).Seq != 9 || c.vec.Has(77) {
+		t.Fatal("what is known does not move, or more becomes known")
+	}
+	pull := protocol.PeerPull{Vector: c.vec.Items()}
+	if _, err := protocol.DecodePull(protocol.EncodeCBOR(&pull)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // One change from far in the future must not have all that a peer holds sent
 // again and again for the others, which it keeps from counting as received.
 func TestLateCopyIsNotRepeatedAtOnce(t *testing.T) {

@@ -144,6 +144,12 @@ func (v *Vector) Retain(oldest int64) {
 	}
 }
 
+// Len returns of how many instances anything was received.
+func (v *Vector) Len() int { return len(v.instances) }
+
+// Has reports whether anything was received of an instance.
+func (v *Vector) Has(instance uint64) bool { return v.instances[instance] != nil }
+
 // Instances returns the instances of which anything was received, ascending.
 func (v *Vector) Instances() []uint64 { return slices.Sorted(maps.Keys(v.instances)) }
 
