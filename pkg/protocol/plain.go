@@ -1,6 +1,10 @@
 package protocol
 
-import "strconv"
+import (
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+)
 
 // Dialect writes replies as one kind of client reads them. A list is written as
 // its head, its elements and its end, so that the caller can pause in between.
@@ -108,8 +112,27 @@ func appendPlainLine(dst []byte, r *Reply) []byte {
 	return append(dst, lineEnd...)
 }
 
+// maxMessage is the longest message of an error, in bytes as sent.
+const maxMessage = 512
+
+// appendPlainError appends a message as one line, whatever is in it: some
+// messages quote what other nodes say. A byte that is part of no printable
+// character is sent as %XX.
 func appendPlainError(dst []byte, message string) []byte {
 	dst = append(dst, "ERROR: "...)
-	dst = append(dst, message...)
+	for most := len(dst) + maxMessage; len(message) > 0; {
+		r, size := utf8.DecodeRuneInString(message)
+		before := len(dst)
+		if unicode.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+			dst = append(dst, message[:size]...)
+		} else {
+			dst = appendHex(dst, message[:size])
+		}
+		if len(dst) > most {
+			dst = dst[:before]
+			break
+		}
+		message = message[size:]
+	}
 	return append(dst, lineEnd...)
 }

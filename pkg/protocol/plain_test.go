@@ -1,6 +1,12 @@
 package protocol
 
-import "testing"
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+)
 
 // sliceElements yields replies from a slice.
 type sliceElements struct{ replies []Reply }
@@ -75,4 +81,29 @@ func TestPlainErrorWithoutCommand(t *testing.T) {
 	if got := render(Plain{}, nil, ErrorReply(ErrInvalidCommand)); got != "ERROR: Invalid command\r\n" {
 		t.Fatalf("got %q", got)
 	}
+}
+
+// Whatever a message quotes, it cannot pass for another reply.
+func TestPlainErrorIsOneLine(t *testing.T) {
+	for message, want := range map[string]string{
+		"node_id \"n\" at x\r\nVALUE injected": "node_id \"n\" at x%0D%0AVALUE injected",
+		"a\x00\tb\x7f\xff":                     "a%00%09b%7F%FF",
+		"grüße 100 % \u0085\u2028":             "grüße 100 % %C2%85%E2%80%A8",
+		"long " + strings.Repeat("ü", 300):     "long " + strings.Repeat("ü", 253),
+		"long " + strings.Repeat("\n", 300):    "long " + strings.Repeat("%0A", 169),
+		strings.Repeat("x", maxMessage) + "yz": strings.Repeat("x", maxMessage),
+	} {
+		if got := render(Plain{}, nil, Reply{Kind: Failure, Text: message}); got != "ERROR: "+want+"\r\n" {
+			t.Errorf("%q: %q, want %q", message, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		message := rapid.SliceOf(rapid.Byte()).Draw(t, "message")
+		got := render(Plain{}, nil, Reply{Kind: Failure, Text: string(message)})
+		body := strings.TrimSuffix(got, "\r\n")
+		if len(body) == len(got) || !utf8.ValidString(body) || strings.ContainsAny(body, "\r\n\x00") ||
+			len(body) > len("ERROR: ")+maxMessage {
+			t.Fatalf("%q", got)
+		}
+	})
 }

@@ -75,6 +75,14 @@ func AppendEscaped(dst, text []byte) []byte {
 	return dst
 }
 
+// appendHex appends every byte of text as %XX.
+func appendHex(dst []byte, text string) []byte {
+	for i := range len(text) {
+		dst = append(dst, '%', hexDigits[text[i]>>4], hexDigits[text[i]&15])
+	}
+	return dst
+}
+
 // Unescape returns what AppendEscaped was given. It returns false for a text
 // that AppendEscaped did not write.
 func Unescape(escaped []byte) ([]byte, bool) {
