@@ -36,6 +36,13 @@ func sampleHead() *Head {
 	}
 }
 
+// restHead is a head that leaves something out.
+func restHead() *Head {
+	h := sampleHead()
+	h.Rest.add(13, 14)
+	return h
+}
+
 func sampleChanges() []kv.Change {
 	v := kv.Version{HLC: hlc.At(1_700_000_000_000) + 1, Instance: 7}
 	return []kv.Change{
@@ -63,6 +70,7 @@ func samples(t testing.TB) map[string][]byte {
 	return map[string][]byte{
 		"batch":           plain.Seal(KindBatch, 7, 1, sampleBatch(t)),
 		"batch-signed":    signed.Seal(KindBatch, 7, 1, sampleBatch(t)),
+		"head-rest":       plain.Seal(KindHead, 7, 4, EncodeHead(restHead())),
 		"head":            plain.Seal(KindHead, 7, 2, EncodeHead(sampleHead())),
 		"presence-signed": signed.Seal(KindPresence, 7, 3, presence),
 	}
@@ -87,12 +95,20 @@ func TestGoldenMessages(t *testing.T) {
 }
 
 func TestHeadRoundTrip(t *testing.T) {
-	got, err := DecodeHead(EncodeHead(sampleHead()))
-	if err != nil {
-		t.Fatal(err)
+	for _, rest := range []Digest{{}, {Count: 2, Sum: 1 << 63}} {
+		want := sampleHead()
+		want.Rest = rest
+		got, err := DecodeHead(EncodeHead(want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("head is\n%+v\nwant\n%+v", got, want)
+		}
 	}
-	if want := sampleHead(); !reflect.DeepEqual(got, want) {
-		t.Fatalf("head is\n%+v\nwant\n%+v", got, want)
+	nothing := protocol.EncodeCBOR(&headBody{NodeID: "n", Instance: 7, Rest: &Digest{Sum: 1}})
+	if _, err := DecodeHead(nothing); !errors.Is(err, ErrMalformed) {
+		t.Fatalf("digest of nothing: %v", err)
 	}
 }
 

@@ -102,7 +102,7 @@ func newGauges(status func() Status) *gauges {
 		lagSeconds: desc("lag_seconds", "Age difference between the newest change of an origin and the newest one applied here.", "node_id"),
 		mqttUp:     desc("mqtt_up", "Whether the broker is connected (1) or not (0).", "broker"),
 		peers:      desc("peers", "Peers heard from within the last five seconds."),
-		ready:      desc("ready", "Whether the first pull is done (1) or not (0)."),
+		ready:      desc("ready", "Whether the start is over (1) or not (0): the first pull is done, or nobody was there to pull from."),
 		deferred:   desc("deferred", "Origins that wait for a change stamped too far in the future."),
 		queueFull:  desc("queue_full_dropped_total", "Messages of a broker dropped because they came faster than they were applied.", "broker"),
 		oversize:   desc("oversize_dropped_total", "Messages of a broker dropped because they were above the size limit.", "broker"),

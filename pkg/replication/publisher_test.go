@@ -2,11 +2,14 @@ package replication
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"merklekv/pkg/internal/mqttlink"
 )
 
 // slowBroker acknowledges nothing until it is told to.
@@ -47,6 +50,30 @@ func (b *slowBroker) batches() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.first)
+}
+
+// narrowBroker takes no message at all.
+type narrowBroker struct{}
+
+func (narrowBroker) Up() bool { return true }
+
+func (narrowBroker) Send(context.Context, string, bool, []byte) (func(context.Context) error, error) {
+	return nil, fmt.Errorf("publish: %w", mqttlink.ErrTooLarge)
+}
+
+func TestMessageThatIsTooLargeIsCounted(t *testing.T) {
+	met, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := []byte("head")
+	p := publisher{link: narrowBroker{}, rep: newMapReplica(7, func() int64 { return coreWall }, 10), met: met, instance: 7,
+		alone: func() bool { return false }}
+	p.head.Store(&head)
+	p.publishAll(t.Context(), false)
+	if got := valueOf(met.tooLarge); got != 1 {
+		t.Fatalf("counted %v times", got)
+	}
 }
 
 func TestPublisherDoesNotWaitForEachAck(t *testing.T) {
