@@ -157,7 +157,7 @@ var table = []Command{
 		Reply: "`merklekv <version>`",
 		Help:  "Names the program and its version."},
 	{ID: CmdInfo, Name: "INFO", MinArgs: 0, MaxArgs: 1,
-		Usage: "[section]", Reply: "`name:value` lines, then `END`",
+		Usage: "[section]", Reply: "for each section a line `# section` and `name:value` lines, then `END`",
 		Help: "Describes the node, or one section of its description."},
 	{ID: CmdStats, Name: "STATS",
 		Reply: "`name:value` lines, then `END`",

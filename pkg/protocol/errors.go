@@ -37,6 +37,8 @@ var (
 	ErrInvalidArgument = &Error{Message: "Invalid argument"}
 	// ErrRequestTooLong is returned for a line longer than the parser's limit.
 	ErrRequestTooLong = &Error{Message: "Request too long", Fatal: true}
+	// ErrUnfinished is returned for a line whose end does not come.
+	ErrUnfinished = &Error{Message: "Incomplete request", Fatal: true}
 	// ErrRESP is returned for a request in the Redis protocol. Its answer is
 	// RESPRefusal, which such a client can read.
 	ErrRESP = &Error{Message: "RESP is not supported yet", Fatal: true}
@@ -55,6 +57,9 @@ var (
 	ErrNotAuthorized = &Error{Message: "Not authorized"}
 	// ErrTooManyConnections is returned to a connection beyond the limit.
 	ErrTooManyConnections = &Error{Message: "Too many connections", Fatal: true}
+	// ErrBusy is returned to a request or an answer so large that the node found
+	// no memory for it in time.
+	ErrBusy = &Error{Message: "Too many large requests", Fatal: true}
 	// ErrInternal is returned for a failure that is not the client's; the
 	// node's log has it.
 	ErrInternal = &Error{Message: "Internal error"}

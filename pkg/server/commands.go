@@ -152,7 +152,7 @@ func (s *session) peer([][]byte) protocol.Reply {
 }
 
 func (s *session) quit([][]byte) protocol.Reply {
-	s.end = closeConn
+	s.end, s.lingers = closeConn, true
 	return protocol.OK()
 }
 
@@ -160,7 +160,7 @@ func (s *session) shutdown([][]byte) protocol.Reply {
 	if !s.env.shutdown {
 		return protocol.ErrorReply(protocol.ErrNotAuthorized)
 	}
-	s.end, s.stops = closeConn, true
+	s.end, s.lingers, s.stops = closeConn, true, true
 	return protocol.OK()
 }
 

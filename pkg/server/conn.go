@@ -17,6 +17,8 @@ const (
 	// is read from, so that its client gets the reason instead of a reset.
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 8 << 20
+	// tellTime bounds the last message to a client that is given up.
+	tellTime = 500 * time.Millisecond
 	// reserveTime is how long a connection in the reserve may take to say PEER.
 	reserveTime = time.Second
 )
@@ -28,21 +30,22 @@ const (
 	phaseIdle      phase = iota // between requests
 	phaseReserved               // has yet to say PEER
 	phaseReceiving              // in a request
+	phaseQueued                 // for memory for a large request or answer
 	phaseExecuting
 	phaseWaiting // for a write to be durable
 	phaseWriting
 	phasePeer
 	phaseClosing
 
-	phaseBits = 3
+	phaseBits = 4
 )
 
 func (p phase) String() string {
-	return [...]string{"idle", "reserved", "receiving", "executing", "waiting", "writing", "peer", "closing"}[p]
+	return [...]string{"idle", "reserved", "receiving", "queued", "executing", "waiting", "writing", "peer", "closing"}[p]
 }
 
 // moment is a phase and when it began, in one word: the server's time in
-// nanoseconds (69 years of them), then the phase.
+// nanoseconds (36 years of them), then the phase.
 type moment uint64
 
 func momentOf(p phase, since time.Duration) moment {
@@ -70,6 +73,8 @@ type conn struct {
 
 	killed   chan struct{} // closed by kill
 	killOnce sync.Once
+	late     chan struct{} // closed by expire
+	lateOnce sync.Once
 }
 
 func newConn(s *Server, nc net.Conn, id uint64, reserved bool) *conn {
@@ -80,6 +85,7 @@ func newConn(s *Server, nc net.Conn, id uint64, reserved bool) *conn {
 		started: s.now(),
 		session: newSession(&s.env, s.opts.MaxRequestBytes),
 		killed:  make(chan struct{}),
+		late:    make(chan struct{}),
 	}
 	c.session.reserved = reserved
 	c.mark(phaseIdle, c.started)
@@ -96,7 +102,7 @@ func (c *conn) overdue(now time.Duration, limits *Limits) bool {
 	m := moment(c.moment.Load())
 	spent := now - m.since()
 	switch m.phase() {
-	case phaseReceiving, phaseWriting:
+	case phaseReceiving, phaseQueued, phaseWriting:
 		return spent >= limits.ConnectionTimeout
 	case phaseReserved:
 		return spent >= reserveTime
@@ -113,6 +119,22 @@ func (c *conn) interrupt() {
 	if moment(c.moment.Load()).phase() == phasePeer {
 		c.kill()
 	}
+}
+
+// expire ends the connection for being late, and reports whether it is news. One
+// that is about to read, or waits for room to, is told so first.
+func (c *conn) expire() (first bool) {
+	c.lateOnce.Do(func() {
+		first = true
+		close(c.late)
+	})
+	switch moment(c.moment.Load()).phase() {
+	case phaseReceiving, phaseQueued:
+		c.net.SetReadDeadline(time.Unix(1, 0))
+	default:
+		c.kill()
+	}
+	return first
 }
 
 // kill ends the connection whatever it is doing.
@@ -165,7 +187,7 @@ func (c *conn) converse() status {
 			}
 		}
 		if err != nil {
-			return needInput // all that came is answered
+			return c.giveUp(protocol.ErrUnfinished) // all that came whole is answered
 		}
 	}
 }
@@ -202,28 +224,45 @@ func (c *conn) releaseLarge() {
 	}
 }
 
+// giveUp tells the client why the rest of its request is not waited for, unless
+// it is the node that stops.
+func (c *conn) giveUp(why *protocol.Error) status {
+	if c.server.peerCtx.Err() == nil {
+		c.net.SetWriteDeadline(time.Now().Add(tellTime))
+		c.session.abandon(why)
+		c.flush(c.server.now())
+		c.account(0)
+	}
+	return c.session.end
+}
+
 // answer executes what was read and writes the replies. It returns the
 // session's status, and false if the client cannot be answered.
 func (c *conn) answer() (status, bool) {
 	before := moment(c.moment.Load())
 	start := c.server.now()
 	c.mark(phaseExecuting, start)
-	want := c.session.advance()
-	for at := start; ; at = c.server.now() {
-		if !c.flush(at) {
-			return needInput, false
-		}
-		if want != flushOutput {
-			break
-		}
-		want = c.session.advance()
-	}
+	want, ok := c.execute(start)
 	end := c.server.now()
 	requests := c.account(end - start)
-	if want == needInput {
+	if ok && want == needInput {
 		c.await(before, requests, end)
 	}
-	return want, true
+	return want, ok
+}
+
+// execute executes what was read and writes the replies.
+func (c *conn) execute(at time.Duration) (want status, ok bool) {
+	for {
+		want = c.session.advance()
+		if !c.flush(at) {
+			return want, false
+		}
+		if want != flushOutput {
+			return want, true
+		}
+		at = c.server.now()
+	}
 }
 
 // await marks what the connection waits for: its next request, or the rest of

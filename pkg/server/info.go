@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -8,18 +9,16 @@ import (
 )
 
 func (s *session) info(args [][]byte) protocol.Reply {
-	var fields []Field
-	found := len(args) == 0
-	for _, section := range s.env.info() {
-		if len(args) == 0 || protocol.IsWord(args[0], upper(section.Name)) {
-			fields = append(fields, section.Fields...)
-			found = true
+	sections := s.env.info()
+	if len(args) > 0 {
+		sections = slices.DeleteFunc(sections, func(section Section) bool {
+			return !protocol.IsWord(args[0], upper(section.Name))
+		})
+		if len(sections) == 0 {
+			return protocol.ErrorReply(protocol.ErrInvalidArgument)
 		}
 	}
-	if !found {
-		return protocol.ErrorReply(protocol.ErrInvalidArgument)
-	}
-	return protocol.Reply{Kind: protocol.Lines, Elements: &fieldLines{fields: fields}}
+	return protocol.Reply{Kind: protocol.Lines, Elements: &sectionLines{sections: sections}}
 }
 
 func (s *session) stats([][]byte) protocol.Reply {
@@ -34,6 +33,25 @@ func upper(name string) string {
 		}
 	}
 	return string(b)
+}
+
+// sectionLines yields sections: a line with the name, then the fields.
+type sectionLines struct {
+	sections []Section
+	fields   fieldLines
+}
+
+func (l *sectionLines) Next(r *protocol.Reply) bool {
+	if l.fields.Next(r) {
+		return true
+	}
+	if len(l.sections) == 0 {
+		return false
+	}
+	*r = protocol.Reply{Kind: protocol.Line, Bulk: []byte("# " + l.sections[0].Name)}
+	l.fields.fields = l.sections[0].Fields
+	l.sections = l.sections[1:]
+	return true
 }
 
 // fieldLines yields fields as name:value.

@@ -36,8 +36,10 @@ func TestInfoAndStats(t *testing.T) {
 		c.send(request + "\r\n")
 		fields := map[string]string{}
 		for line := c.line(); line != "END"; line = c.line() {
-			name, value, _ := strings.Cut(line, ":")
-			fields[name] = value
+			name, value, isField := strings.Cut(line, ":")
+			if isField {
+				fields[name] = value
+			}
 		}
 		return fields
 	}

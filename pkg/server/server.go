@@ -305,9 +305,8 @@ func (s *Server) sweep(ctx context.Context) {
 		}
 		now, limits := s.now(), s.limits.Load()
 		for _, c := range s.snapshot() {
-			if c.overdue(now, limits) {
+			if c.overdue(now, limits) && c.expire() {
 				s.metrics.timedOut.Add(1)
-				c.kill()
 			}
 		}
 	}

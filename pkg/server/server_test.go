@@ -114,11 +114,55 @@ func TestConversation(t *testing.T) {
 }
 
 func TestHalfCloseGetsAllReplies(t *testing.T) {
-	c := dial(t, startServer(t, Options{}))
+	s := startServer(t, Options{})
+	c := dial(t, s)
 	c.send("SET k v\nGET k\nGET unfinished")
 	c.Conn.(*net.TCPConn).CloseWrite()
-	if got := c.expectEnd(); got != "OK\r\nv\r\n" {
+	if got := c.expectEnd(); got != "OK\r\nv\r\nERROR: Incomplete request\r\n" {
 		t.Fatalf("got %q", got)
+	}
+	poll.Until(t, patience, func() bool { return s.Stats().Clients == 0 })
+	if st := s.Stats(); st.Commands != 3 || st.Errors != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestBlanksAreNoRequest(t *testing.T) {
+	c := dial(t, startServer(t, Options{}))
+	c.send("PING\n\n  \r")
+	c.Conn.(*net.TCPConn).CloseWrite()
+	if got := c.expectEnd(); got != "PONG\r\n" {
+		t.Fatalf("got %q", got)
+	}
+}
+
+// What a client has sent behind its last request does not cost it the answer.
+func TestLastAnswerSurvivesUnreadInput(t *testing.T) {
+	for _, last := range []string{"QUIT", "SHUTDOWN"} {
+		asked := make(chan struct{}, 1)
+		c := dial(t, startServer(t, Options{Shutdown: func() { asked <- struct{}{} }}))
+		go io.WriteString(c, last+"\r\n"+strings.Repeat("PING\r\n", 200_000))
+		if got := c.expectEnd(); got != "OK\r\n" {
+			t.Fatalf("%s: %q", last, got)
+		}
+		if last == "SHUTDOWN" {
+			<-asked
+		}
+	}
+}
+
+// Requests count also when their client does not wait for the answers.
+func TestUnansweredRequestsAreCounted(t *testing.T) {
+	store := newMemory()
+	store.durable = true
+	store.wait = func(context.Context, journal.Ticket) error { return errors.New("sync failed") }
+	s := startServer(t, Options{Store: store})
+	c := dial(t, s)
+	c.send("SET k v\r\nSET\r\n")
+	c.expectEnd()
+	poll.Until(t, patience, func() bool { return s.Stats().Clients == 0 })
+	if st := s.Stats(); st.Commands != 2 || st.Errors != 1 {
+		t.Errorf("%+v", st)
 	}
 }
 

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+
 	"merklekv/pkg/journal"
 	"merklekv/pkg/protocol"
 )
@@ -134,6 +136,15 @@ func (s *session) fill(n int) {
 
 // begun reports whether there is a part of a request.
 func (s *session) begun() bool { return s.pos < len(s.in) }
+
+// abandon answers the part of a request whose rest will not come, if there is
+// one, with the error, which is fatal.
+func (s *session) abandon(err *protocol.Error) {
+	if s.end != needInput || len(bytes.Trim(s.in[s.pos:], " \r\n")) == 0 {
+		return
+	}
+	s.execute(protocol.Request{}, err)
+}
 
 // rest returns a copy of the input that is not executed.
 func (s *session) rest() []byte { return append([]byte(nil), s.in[s.pos:]...) }

@@ -82,7 +82,7 @@ func TestCommands(t *testing.T) {
 		{"memory", []string{"SET k abc", "OK", "MEMORY", "100", "MEMORY k", "103", "MEMORY x", "(null)"}},
 		{"version", []string{"VERSION", "merklekv 1.2.3"}},
 		{"info", []string{
-			"INFO", "node_id:n1\na:b%0Ac\nEND", "INFO Node", "node_id:n1\nEND", "INFO x", "ERROR: Invalid argument"}},
+			"INFO", "# node\nnode_id:n1\n# other\na:b%0Ac\nEND", "INFO Node", "# node\nnode_id:n1\nEND", "INFO x", "ERROR: Invalid argument"}},
 		{"stats", []string{"STATS", "commands_total:7\nEND"}},
 		{"client", []string{"CLIENT list", "END", "CLIENT KILL", "ERROR: Invalid argument"}},
 		{"shutdown is off", []string{"SHUTDOWN", "ERROR: Not authorized"}},

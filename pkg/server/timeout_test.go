@@ -91,7 +91,12 @@ func TestHalfARequestForEver(t *testing.T) {
 	withPipes(t, Limits{ConnectionTimeout: 10 * time.Second}, func(t *testing.T, s *Server, p *pipes) {
 		nc := p.dial()
 		say(t, nc, "SET k ")
-		within(t, ended(nc), 10*time.Second)
+		start := time.Now()
+		got, err := io.ReadAll(nc)
+		if string(got) != "ERROR: Incomplete request\r\n" || err != nil {
+			t.Errorf("told %q, %v", got, err)
+		}
+		within(t, time.Since(start), 10*time.Second)
 		if n := s.Stats().TimedOut; n != 1 {
 			t.Errorf("%d timeouts", n)
 		}
