@@ -18,9 +18,9 @@ import (
 //
 //	admin        first up, last down: it says what the others are doing
 //	broker       before replication dials it, after replication said good-bye
-//	client port  peers come through it, so it is up while replication is; data
-//	             commands are refused until the first pull
-//	replication  sends the last changes after the client port has closed
+//	replication  before the client port, whose peers it serves, and after it, so
+//	             that the last changes still go out
+//	client port  last; data commands are refused until the first pull
 func (n *Node) Run(ctx context.Context) error {
 	defer n.Close()
 	ctx, stop := context.WithCancelCause(ctx)
