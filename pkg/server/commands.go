@@ -41,7 +41,17 @@ func (s *session) get(args [][]byte) protocol.Reply {
 	if !ok {
 		return protocol.NullReply()
 	}
+	if len(value) > keptValue && !s.afford(int64(len(value))) {
+		return protocol.Reply{}
+	}
 	return protocol.BulkReply(value)
+}
+
+// affordChanged is afford for the value that an APPEND or PREPEND will make; it
+// is asked before, for a write cannot be done again.
+func (s *session) affordChanged(key, added []byte) bool {
+	before, _ := s.env.store.MemoryOf(key)
+	return s.afford(before + int64(len(added)))
 }
 
 func (s *session) set(args [][]byte) protocol.Reply {
@@ -80,11 +90,17 @@ func (s *session) exists(args [][]byte) protocol.Reply {
 }
 
 func (s *session) append(args [][]byte) protocol.Reply {
+	if !s.affordChanged(args[0], args[1]) {
+		return protocol.Reply{}
+	}
 	value, t, err := s.env.store.Append(s.scratch[:0], args[0], args[1])
 	return s.changed(value, t, err)
 }
 
 func (s *session) prepend(args [][]byte) protocol.Reply {
+	if !s.affordChanged(args[0], args[1]) {
+		return protocol.Reply{}
+	}
 	value, t, err := s.env.store.Prepend(s.scratch[:0], args[0], args[1])
 	return s.changed(value, t, err)
 }
@@ -105,7 +121,9 @@ func (k *keyValues) Next(r *protocol.Reply) bool {
 		return false
 	}
 	*r = k.session.get(k.keys[:1])
-	k.keys = k.keys[1:]
+	if k.session.need == 0 {
+		k.keys = k.keys[1:]
+	}
 	return true
 }
 

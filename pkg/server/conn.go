@@ -19,6 +19,8 @@ const (
 	lingerBytes = 8 << 20
 	// tellTime bounds the last message to a client that is given up.
 	tellTime = 500 * time.Millisecond
+	// writeStep is how much is written at a time, so that progress shows.
+	writeStep = 256 << 10
 	// reserveTime is how long a connection in the reserve may take to say PEER.
 	reserveTime = time.Second
 )
@@ -63,7 +65,8 @@ type conn struct {
 	id      uint64
 	started time.Duration
 	session *session
-	isLarge bool // whether it holds one of the server's large slots
+	input   claim // of the server's input budget
+	pace    pace
 
 	// What others see of the connection; only its goroutine writes.
 	moment   atomic.Uint64
@@ -159,7 +162,8 @@ func (c *conn) serve() {
 		c.net.SetReadDeadline(time.Now().Add(lingerTime))
 		linger(c.net)
 	}
-	c.releaseLarge()
+	c.server.input.release(&c.input)
+	c.server.replies.release(&c.session.claim)
 	c.server.forget(c, end == upgrade)
 	c.kill()
 	if c.session.stops {
@@ -174,7 +178,7 @@ func (c *conn) converse() status {
 	for {
 		buf := c.space()
 		if buf == nil {
-			return needInput
+			return c.giveUp(protocol.ErrBusy)
 		}
 		n, err := c.net.Read(buf)
 		if n > 0 {
@@ -192,24 +196,20 @@ func (c *conn) converse() status {
 	}
 }
 
-// space returns where to read to, nil if the connection was killed meanwhile. A
-// request that outgrows the usual buffer waits for one of the server's large
-// slots, so that many long requests at once take bounded memory.
+// space returns where to read to, nil if the connection must end. A request that
+// outgrows the usual buffer claims its buffer from the server's input budget, so
+// that many long requests at once take bounded memory; while it waits for that,
+// its time to arrive stands still.
 func (c *conn) space() []byte {
 	buf := c.session.space()
-	if c.isLarge && !c.session.isLarge() {
-		c.releaseLarge()
+	if !c.session.isLarge() {
+		c.server.input.release(&c.input)
 	}
 	if len(buf) > 0 {
 		return buf
 	}
-	if !c.isLarge {
-		select {
-		case c.server.large <- struct{}{}:
-			c.isLarge = true
-		case <-c.killed:
-			return nil
-		case <-c.server.peerCtx.Done():
+	if size := c.session.grown(); size > usualInput {
+		if !c.claim(&c.server.input, &c.input, int64(size)-c.input.bytes.Load()) {
 			return nil
 		}
 	}
@@ -217,11 +217,25 @@ func (c *conn) space() []byte {
 	return c.session.space()
 }
 
-func (c *conn) releaseLarge() {
-	if c.isLarge {
-		c.isLarge = false
-		<-c.server.large
+// claim waits for n bytes of a budget. The time of the phase that it interrupts
+// stands still.
+func (c *conn) claim(b *budget, claim *claim, n int64) bool {
+	if b.try(claim, n) {
+		return true
 	}
+	before, start := moment(c.moment.Load()), c.server.now()
+	c.mark(phaseQueued, start)
+	ok := b.wait(claim, n, c.late, c.killed, c.server.peerCtx.Done())
+	c.mark(before.phase(), before.since()+c.server.now()-start)
+	return ok
+}
+
+// waitForReply claims what the session needs to answer.
+func (c *conn) waitForReply() bool {
+	need := c.session.need
+	c.session.need = 0
+	c.server.replies.release(&c.session.claim)
+	return c.claim(&c.server.replies, &c.session.claim, need)
 }
 
 // giveUp tells the client why the rest of its request is not waited for, unless
@@ -258,7 +272,13 @@ func (c *conn) execute(at time.Duration) (want status, ok bool) {
 		if !c.flush(at) {
 			return want, false
 		}
-		if want != flushOutput {
+		switch want {
+		case needRoom:
+			if !c.waitForReply() {
+				return c.giveUp(protocol.ErrBusy), false
+			}
+		case flushOutput:
+		default:
 			return want, true
 		}
 		at = c.server.now()
@@ -291,9 +311,14 @@ func (c *conn) flush(at time.Duration) bool {
 		return true
 	}
 	c.mark(phaseWriting, at)
-	n, err := c.net.Write(out)
-	c.bytesOut.Store(c.bytesOut.Load() + uint64(n))
-	c.server.metrics.bytesOut.Add(uint64(n))
+	var err error
+	for len(out) > 0 && err == nil {
+		var n int
+		n, err = c.net.Write(out[:min(len(out), writeStep)])
+		c.bytesOut.Store(c.bytesOut.Load() + uint64(n))
+		c.server.metrics.bytesOut.Add(uint64(n))
+		out = out[n:]
+	}
 	c.session.flushed()
 	return err == nil
 }
@@ -324,7 +349,7 @@ func (c *conn) account(spent time.Duration) uint64 {
 
 // becomePeer hands the connection to the peer protocol.
 func (c *conn) becomePeer() {
-	c.releaseLarge()
+	c.server.input.release(&c.input)
 	c.server.becamePeer()
 	c.mark(phasePeer, c.server.now())
 	rest := c.session.rest()

@@ -16,10 +16,16 @@
 //     GET allocates nothing. Timeouts are enforced by a sweeper that looks at
 //     one atomic word of each connection.
 //   - Input memory: 4 KiB a connection, 16 KiB once it fills that; a longer
-//     request needs one of a fixed number of slots for the whole server.
+//     request claims its buffer from a budget of the whole server.
 //   - Output memory: 64 KiB and one value a connection. Longer replies are made
 //     while they are written, so a client that does not read stalls only
-//     itself.
+//     itself. Values of more than 64 KiB and listings claim what they take
+//     from a second budget.
+//   - Who claims from a budget that is used up waits in line, for the connection
+//     timeout at most. Meanwhile connections that hold some of it and move
+//     nothing for a sixth of that time are closed. A client waits for answers
+//     only while it holds input, never the reverse, and one claim at a time may
+//     go beyond its budget, so waiting always ends.
 //   - No reply to a write leaves before its ticket is durable.
 //   - Close returns when no goroutine of the server runs any more.
 package server

@@ -50,8 +50,8 @@ type Options struct {
 	Address string
 	Limits  Limits
 	// MaxRequestBytes is the longest request line, without its end; 0 means
-	// DefaultMaxRequestBytes. It costs memory in at most 32 connections (or
-	// 32 MiB) at a time.
+	// DefaultMaxRequestBytes. Long ones take 64 MiB, or four times the limit,
+	// in all connections together, and one more of them at most.
 	MaxRequestBytes int
 	// Version is the program's, as VERSION shows it.
 	Version string

@@ -34,7 +34,13 @@ func (s *session) scan(args [][]byte) protocol.Reply {
 	if !ok {
 		return protocol.ErrorReply(protocol.ErrInvalidArgument)
 	}
+	if !s.afford(int64(s.most(p)) * keyCost) {
+		return protocol.Reply{}
+	}
 	keys, more := s.env.store.Scan(p.prefix, p.after, p.limit)
+	if s.claim.bytes.Load() > 0 {
+		s.env.replies.resize(&s.claim, listSize(keys))
+	}
 	r := protocol.Reply{Kind: protocol.List, Int: int64(len(keys)), Elements: &keyList{keys: keys}}
 	switch {
 	case p.limit == 0:
@@ -44,6 +50,28 @@ func (s *session) scan(args [][]byte) protocol.Reply {
 		r.Bulk = []byte(cursorEnd)
 	}
 	return r
+}
+
+// keyCost is what a key of a listing is taken to cost before it is known, in
+// bytes.
+const keyCost = 128
+
+// most is the greatest number of keys that a page can have.
+func (s *session) most(p page) int {
+	n := s.env.store.Len()
+	if p.limit > 0 {
+		n = min(n, p.limit)
+	}
+	return n
+}
+
+// listSize is what the keys of a listing take, in bytes.
+func listSize(keys [][]byte) int64 {
+	n := int64(len(keys)) * 24 // a slice's header
+	for _, k := range keys {
+		n += int64(len(k))
+	}
+	return n
 }
 
 // parsePage reads SCAN's arguments. Options are pairs of words, so an odd number

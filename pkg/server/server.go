@@ -18,10 +18,6 @@ const (
 	closeGrace = 500 * time.Millisecond
 	// sweepInterval is how often timeouts are looked at.
 	sweepInterval = time.Second
-	// largeBudget is what requests that outgrow the usual input buffer may take
-	// in all connections together, in bytes; minLarge of them always may.
-	largeBudget = 32 << 20
-	minLarge    = 4
 	// maxRefusing is how many refused connections are told why at a time.
 	maxRefusing = 32
 )
@@ -35,9 +31,9 @@ type Server struct {
 	started time.Time
 	limits  atomic.Pointer[Limits]
 
-	// large and refusing are semaphores.
-	large    chan struct{}
-	refusing chan struct{}
+	input    budget
+	replies  budget
+	refusing chan struct{} // a semaphore
 
 	peerCtx    context.Context // ends when Close begins
 	stopPeers  context.CancelFunc
@@ -77,7 +73,8 @@ func newServer(opts Options, ln net.Listener) (*Server, error) {
 		opts:     opts,
 		ln:       ln,
 		started:  time.Now(),
-		large:    make(chan struct{}, max(minLarge, largeBudget/opts.MaxRequestBytes)),
+		input:    budget{total: max(inputBudget, 4*int64(opts.MaxRequestBytes))},
+		replies:  budget{total: replyBudget},
 		refusing: make(chan struct{}, maxRefusing),
 		closed:   make(chan struct{}),
 		conns:    make(map[*conn]struct{}),
@@ -95,6 +92,7 @@ func newServer(opts Options, ln net.Listener) (*Server, error) {
 		shutdown: opts.Shutdown != nil,
 		info:     s.infoSections,
 		stats:    s.statFields,
+		replies:  &s.replies,
 		clients:  s.clientList,
 		failed: func(command string, err error) {
 			opts.Logger.Error("command failed", "command", command, "error", err)
@@ -304,8 +302,10 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-tick.C:
 		}
 		now, limits := s.now(), s.limits.Load()
+		input, replies := s.input.contended(), s.replies.contended()
 		for _, c := range s.snapshot() {
-			if c.overdue(now, limits) && c.expire() {
+			stalled := c.stalled(now, limits.ConnectionTimeout/stallPart, input, replies)
+			if (stalled || c.overdue(now, limits)) && c.expire() {
 				s.metrics.timedOut.Add(1)
 			}
 		}

@@ -24,6 +24,9 @@ const (
 	needInput status = iota
 	// flushOutput: the output limit is reached; advance again after a flush.
 	flushOutput
+	// needRoom: flush, wait for session.need bytes of the reply budget, and
+	// advance again.
+	needRoom
 	// closeConn: flush, then close.
 	closeConn
 	// upgrade: flush, then hand the connection and the rest of the input to the
@@ -40,6 +43,7 @@ type environment struct {
 	shutdown bool // whether SHUTDOWN is allowed
 	info     func() []Section
 	stats    func() []Field
+	replies  *budget
 	clients  func() protocol.Elements
 	failed   func(command string, err error) // logs an internal error
 }
@@ -83,6 +87,8 @@ type session struct {
 
 	scratch []byte // a value on its way from the store to the output
 	mget    keyValues
+	claim   claim // of the reply budget
+	need    int64 // bytes that the present request lacks to be answered
 	tally   tally
 	ready   readiness
 }
@@ -115,9 +121,12 @@ func (s *session) space() []byte {
 	return s.in[len(s.in):cap(s.in)]
 }
 
-// grow doubles the input buffer, up to what the longest request and its line end
-// take; the parser refuses whatever fills that.
-func (s *session) grow() { s.resize(max(min(2*cap(s.in), s.limit+len("\r\n")), usualInput)) }
+// grow makes the input buffer four times as large, up to what the longest request
+// and its line end take; the parser refuses whatever fills that.
+func (s *session) grow() { s.resize(s.grown()) }
+
+// grown is the size that grow makes, in bytes.
+func (s *session) grown() int { return max(min(4*cap(s.in), s.limit+len("\r\n")), usualInput) }
 
 // resize moves what is not executed to a buffer of another size.
 func (s *session) resize(size int) {
@@ -160,6 +169,9 @@ func (s *session) takeTicket() journal.Ticket {
 // flushed says that the output was written.
 func (s *session) flushed() {
 	s.out = s.out[:0]
+	if !s.emitting && s.claim.bytes.Load() != 0 {
+		s.env.replies.release(&s.claim)
+	}
 	if cap(s.out) > keptOutput {
 		s.out = nil
 	}
@@ -171,6 +183,9 @@ func (s *session) advance() status {
 	s.ready = readiness{}
 	for {
 		if s.emitting && !s.emit() {
+			if s.need > 0 {
+				return needRoom
+			}
 			return flushOutput
 		}
 		if s.end != needInput {
@@ -185,7 +200,23 @@ func (s *session) advance() status {
 			return needInput
 		}
 		s.execute(req, err)
+		if s.need > 0 {
+			s.pos -= n // once more when there is room
+			return needRoom
+		}
 	}
+}
+
+// afford reports whether the session may hold n bytes of an answer. If not, it
+// needs them, and what it is about is done again when it has them.
+func (s *session) afford(n int64) bool {
+	lack := n - s.claim.bytes.Load()
+	if n <= keptValue || lack <= 0 || s.env.replies.try(&s.claim, lack) {
+		return true
+	}
+	s.need = n
+	s.scratch = nil
+	return false
 }
 
 // execute answers one request. err is what was wrong with it.
@@ -204,6 +235,10 @@ func (s *session) execute(req protocol.Request, err error) {
 		s.reply = protocol.ErrorReply(s.ready.err)
 	default:
 		s.reply = handlers[id](s, req.Args)
+	}
+	if s.need > 0 {
+		s.reply = protocol.Reply{}
+		return
 	}
 	s.tally.count(id, s.reply.Kind == protocol.Failure)
 	if err == protocol.ErrRESP {
@@ -226,6 +261,9 @@ func (s *session) emit() bool {
 			s.emitting = false
 			s.reply, s.element = protocol.Reply{}, protocol.Reply{}
 			return true
+		}
+		if s.need > 0 {
+			return false
 		}
 		s.out = s.dialect.AppendElement(s.out, s.command, &s.reply, &s.element)
 		if cap(s.scratch) > keptValue {

@@ -25,6 +25,7 @@ func newTestSession(store Store) *session {
 		stats:   func() []Field { return []Field{{"commands_total", "7"}} },
 		clients: func() protocol.Elements { return &clientLines{} },
 		failed:  func(string, error) {},
+		replies: &budget{total: replyBudget},
 	}, DefaultMaxRequestBytes)
 }
 
