@@ -65,7 +65,8 @@ type conn struct {
 	id      uint64
 	started time.Duration
 	session *session
-	input   claim // of the server's input budget
+	heard   atomic.Bool // whether a peer has sent anything since PEER
+	input   claim       // of the server's input budget
 	pace    pace
 
 	// What others see of the connection; only its goroutine writes.
@@ -354,7 +355,29 @@ func (c *conn) becomePeer() {
 	c.mark(phasePeer, c.server.now())
 	rest := c.session.rest()
 	c.session.in, c.session.out = nil, nil
-	c.server.opts.Peer(c.server.peerCtx, c.net, rest)
+	c.heard.Store(len(rest) > 0)
+	c.server.opts.Peer(c.server.peerCtx, &heardConn{c.net, &c.heard}, rest)
+}
+
+// heardConn notes whether anything was read.
+type heardConn struct {
+	net.Conn
+	heard *atomic.Bool
+}
+
+func (h *heardConn) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if n > 0 && !h.heard.Load() {
+		h.heard.Store(true)
+	}
+	return n, err
+}
+
+// isSilent reports whether the connection said PEER a while ago and nothing
+// since.
+func (c *conn) isSilent(now time.Duration) bool {
+	m := moment(c.moment.Load())
+	return m.phase() == phasePeer && now-m.since() >= reserveTime && !c.heard.Load()
 }
 
 // appendLine appends the connection's line of CLIENT LIST.

@@ -302,8 +302,13 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-tick.C:
 		}
 		now, limits := s.now(), s.limits.Load()
+		_, peers := s.counts()
 		input, replies := s.input.contended(), s.replies.contended()
 		for _, c := range s.snapshot() {
+			if peers >= peerSlots && c.isSilent(now) {
+				c.kill()
+				continue
+			}
 			stalled := c.stalled(now, limits.ConnectionTimeout/stallPart, input, replies)
 			if (stalled || c.overdue(now, limits)) && c.expire() {
 				s.metrics.timedOut.Add(1)

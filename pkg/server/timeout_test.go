@@ -44,7 +44,7 @@ func withPipes(t *testing.T, limits Limits, test func(t *testing.T, s *Server, p
 		opts, err := Options{
 			Store:  store,
 			Limits: limits,
-			Peer:   func(ctx context.Context, nc net.Conn, rest []byte) { <-ctx.Done() },
+			Peer:   func(ctx context.Context, nc net.Conn, rest []byte) { io.Copy(io.Discard, nc) },
 		}.withDefaults()
 		if err != nil {
 			t.Fatal(err)
@@ -208,6 +208,28 @@ func TestPeersHaveTheirOwnTimeouts(t *testing.T) {
 			t.Error("a quiet peer was disconnected")
 		}
 		nc.Close()
+	})
+}
+
+// Connections that say PEER and nothing more do not keep the peers' places.
+func TestSilentPeersGiveWay(t *testing.T) {
+	withPipes(t, Limits{MaxConnections: 1}, func(t *testing.T, s *Server, p *pipes) {
+		client := p.dial()
+		say(t, client, "")
+		for range peerSlots {
+			nc := p.dial()
+			say(t, nc, "PEER\n")
+			io.ReadFull(nc, make([]byte, len("OK\r\n")))
+		}
+		if st := s.Stats(); st.Peers != peerSlots {
+			t.Fatalf("%+v", st)
+		}
+		time.Sleep(2 * sweepInterval)
+		synctest.Wait()
+		if st := s.Stats(); st.Peers != 0 || st.Clients != 1 {
+			t.Errorf("%+v", st)
+		}
+		client.Close()
 	})
 }
 
