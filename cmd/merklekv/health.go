@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,7 @@ func (a *app) healthCommand() *cobra.Command {
 		c := loaded.Config
 		switch {
 		case ofBroker:
-			err = askBroker(ctx, config.Reach(c.Broker.BindAddress, c.Broker.BindPort))
+			err = askBroker(ctx, config.Reach(c.Broker.BindAddress, c.Broker.BindPort), c.Broker.Accounts())
 		case url != "":
 			err = askNode(ctx, url)
 		default:
@@ -81,16 +82,31 @@ func askNode(ctx context.Context, url string) error {
 	return nil
 }
 
-// An MQTT 3.1.1 CONNECT with a clean session, no keep-alive, no credentials and
-// the client identifier "health"; and the first bytes of the CONNACK to it.
-var (
-	mqttConnect = []byte("\x10\x12\x00\x04MQTT\x04\x02\x00\x00\x00\x06health")
-	mqttConnack = [2]byte{0x20, 0x02}
-)
+// mqttConnack is how the answer to an MQTT 3.1.1 CONNECT begins.
+var mqttConnack = [2]byte{0x20, 0x02}
+
+// mqttConnect returns an MQTT 3.1.1 CONNECT with a clean session, no keep-alive
+// and the client identifier "health"; with one of the broker's accounts, if it has
+// any, so that its log is not full of refusals.
+func mqttConnect(accounts map[string]string) []byte {
+	text := func(dst []byte, s string) []byte {
+		return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
+	}
+	flags := byte(0x02)
+	payload := text(nil, "health")
+	for user, password := range accounts {
+		flags |= 0xc0
+		payload = text(text(payload, user), password)
+		break
+	}
+	rest := append(text(nil, "MQTT"), 0x04, flags, 0, 0)
+	rest = append(rest, payload...)
+	return append(binary.AppendUvarint([]byte{0x10}, uint64(len(rest))), rest...)
+}
 
 // askBroker returns nil when an MQTT broker answers a CONNECT. Whether it would
 // let such a client in does not matter.
-func askBroker(ctx context.Context, address string) error {
+func askBroker(ctx context.Context, address string, accounts map[string]string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("no answer; is the broker running, and is broker.bind_port right? %w", err)
@@ -101,7 +117,7 @@ func askBroker(ctx context.Context, address string) error {
 			return err
 		}
 	}
-	if _, err := conn.Write(mqttConnect); err != nil {
+	if _, err := conn.Write(mqttConnect(accounts)); err != nil {
 		return fmt.Errorf("ask %s: %w", address, err)
 	}
 	var answer [2]byte

@@ -43,8 +43,8 @@ type Network struct {
 	// empty, the default, derives it from what is bound, and so does a missing
 	// port.
 	AdvertiseAddress string `koanf:"advertise_address"`
-	// MaxConnections bounds the connections that are open at one time, 1000 by
-	// default. Eight of them are kept for peers.
+	// MaxConnections bounds the clients that are connected at one time, 1000 by
+	// default. Eight more connections are kept for peers.
 	MaxConnections int `koanf:"max_connections"`
 	// ConnectionTimeout bounds finishing a request that has begun, and a write
 	// to a client, 30 s by default. It never ends an idle connection.

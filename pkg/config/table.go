@@ -43,7 +43,7 @@ func networkKeys() []Key {
 			Derived: "what is bound",
 			Meaning: "host:port at which other nodes reach this one; without a port it is bind_port"},
 		{Name: "network.max_connections", Kind: Int, Min: 1, Max: maxCount, Reloadable: true,
-			Meaning: "connections open at one time; eight of them are kept for peers"},
+			Meaning: "clients connected at one time; eight more connections are kept for peers"},
 		{Name: "network.connection_timeout", Kind: Int, Unit: "s", Min: 1, Max: maxSeconds, Reloadable: true,
 			Meaning: "bounds finishing a request that has begun, and writing a reply; never ends an idle connection"},
 		{Name: "network.idle_timeout", Kind: Int, Unit: "s", Max: maxSeconds, Reloadable: true,

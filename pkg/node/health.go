@@ -34,6 +34,9 @@ func (n *Node) checks() []admin.Check {
 	for i := range status.Peers {
 		checks = append(checks, peerCheck(&status.Peers[i], status.Peers)...)
 	}
+	for _, a := range status.Failing {
+		checks = append(checks, admin.Check{Name: "address " + a.Address, OK: true, Degraded: true, Detail: a.Reason})
+	}
 	for _, d := range status.Deferred {
 		checks = append(checks, admin.Check{Name: "deferred", OK: true, Degraded: true, Detail: fmt.Sprintf(
 			"change %d of instance %016x is from the future, due %s", d.Seq, d.Instance,
@@ -42,12 +45,17 @@ func (n *Node) checks() []admin.Check {
 	return checks
 }
 
+// nearlyFull is the fraction of the memory limit that is left when a node counts
+// as full.
+const nearlyFull = 64
+
 func (n *Node) memoryCheck() admin.Check {
 	st := n.store.Stats()
 	c := admin.Check{Name: "memory", OK: true}
-	if st.Limit > 0 && st.Used > st.Limit {
+	// Clients' writes are refused at the limit, so they come near it and no further.
+	if st.Limit > 0 && st.Used > st.Limit-st.Limit/nearlyFull {
 		c.Degraded = true
-		c.Detail = fmt.Sprintf("%d of %d bytes used: writes that grow are refused, peers' writes are taken", st.Used, st.Limit)
+		c.Detail = fmt.Sprintf("%d of %d bytes used: clients' writes that do not fit are refused, peers' are taken", st.Used, st.Limit)
 	}
 	return c
 }

@@ -115,6 +115,7 @@ func (c *core) tick() {
 	c.readOwn()
 	c.dropDue()
 	c.vec.Retain(c.closed()[0].Epoch - keptEpochs + 1)
+	c.tellPeers()
 	c.forget()
 	c.step()
 	c.judgeSolo()

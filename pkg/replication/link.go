@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -88,7 +89,9 @@ func (p *peerConn) writePaced(pace *pullPace, t protocol.FrameType, payload ...[
 // returns that as the error.
 func (p *peerConn) refuse(err error) error {
 	var refusal *protocol.PeerError
-	if !errors.As(err, &refusal) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		refusal = &protocol.PeerError{Code: protocol.PeerCodeMalformed, Message: "the handshake took too long"}
+	} else if !errors.As(err, &refusal) {
 		refusal = &protocol.PeerError{Code: protocol.PeerCodeMalformed, Message: "not what the peer protocol allows here"}
 	}
 	p.write(stepTimeout, protocol.FrameError, protocol.EncodeCBOR(refusal))

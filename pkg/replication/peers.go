@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -39,6 +40,7 @@ type peer struct {
 	head     *Head           // its last one
 	known    map[uint64]Mark // what it holds
 	down     bool            // it said good-bye
+	told     bool            // the log says that it is there
 	presence uint64          // greatest counter of its presences
 	rest     rest
 
@@ -83,6 +85,22 @@ func (p *peer) noteHead(h *Head) {
 
 // live reports whether a peer can be counted on at present.
 func (c *core) live(p *peer) bool { return !p.down && c.now-p.heard <= liveFor }
+
+// tellPeers logs which peers came and went since the last call.
+func (c *core) tellPeers() {
+	for _, p := range c.peers {
+		live := c.live(p)
+		if live == p.told || p.nodeID == "" {
+			continue
+		}
+		p.told = live
+		msg := "peer is there"
+		if !live {
+			msg = "peer is gone"
+		}
+		c.log.Info(msg, "node_id", p.nodeID, "instance", fmt.Sprintf("%016x", p.instance), "address", p.address)
+	}
+}
 
 // livePeers returns the peers that can be counted on, by instance.
 func (c *core) livePeers() []*peer {

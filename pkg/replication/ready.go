@@ -2,6 +2,7 @@ package replication
 
 import (
 	"errors"
+	"time"
 )
 
 // errSelf says that the address dialled is this node's own.
@@ -17,7 +18,7 @@ func (c *core) judgeReady() {
 	case c.pulled:
 	case c.alone() && (c.echo || c.now >= startAlone):
 	case c.unheeded():
-		c.log.Warn("no peer sends what it has, serving what is here", "after", c.now)
+		c.log.Warn("no peer sends what it has, serving what is here", "after", c.now.Round(time.Millisecond).String())
 	default:
 		return
 	}

@@ -18,8 +18,27 @@ type Status struct {
 	Peers    []PeerStatus
 	Brokers  []BrokerStatus
 	Deferred []Deferred
-	Gaps     int // origins of which something is known to be missing
-	Pulling  int // pulls under way
+	Failing  []FailingAddress // addresses of peers that cannot be used at present
+	Gaps     int              // origins of which something is known to be missing
+	Pulling  int              // pulls under way
+}
+
+// FailingAddress is an address at which no peer can be reached, or whose peer
+// refuses this node.
+type FailingAddress struct {
+	Address string
+	Reason  string
+}
+
+// failing returns the addresses whose last dials failed, more than once.
+func (c *core) failing() []FailingAddress {
+	var list []FailingAddress
+	for _, e := range c.endpointsByAddr() {
+		if e.err != "" && !e.self && e.fails > 1 {
+			list = append(list, FailingAddress{Address: e.addr, Reason: e.err})
+		}
+	}
+	return list
 }
 
 // PeerStatus is what is known of one peer.
@@ -63,7 +82,7 @@ type Lag struct {
 func (c *core) status() Status {
 	s := Status{
 		Ready: c.ready && c.leaving == nil, Reasons: c.reasons(), Instance: c.set.Instance,
-		Vector: c.vec.Items(), Deferred: c.deferredList(), Gaps: len(c.wants), Pulling: len(c.pulling),
+		Vector: c.vec.Items(), Deferred: c.deferredList(), Failing: c.failing(), Gaps: len(c.wants), Pulling: len(c.pulling),
 	}
 	own := c.vec.Prefix(c.set.Instance).Seq
 	for _, id := range slices.Sorted(maps.Keys(c.peers)) {

@@ -158,6 +158,7 @@ func (s *session) client(args [][]byte) protocol.Reply {
 	if !protocol.IsWord(args[0], "LIST") {
 		return protocol.ErrorReply(protocol.ErrInvalidArgument)
 	}
+	s.last.Store(uint32(protocol.CmdClient)) // it is under way, and lists itself
 	return protocol.Reply{Kind: protocol.Lines, Elements: s.env.clients()}
 }
 

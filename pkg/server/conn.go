@@ -73,7 +73,6 @@ type conn struct {
 	moment   atomic.Uint64
 	bytesIn  atomic.Uint64
 	bytesOut atomic.Uint64
-	last     atomic.Uint32 // protocol.ID
 
 	killed   chan struct{} // closed by kill
 	killOnce sync.Once
@@ -341,7 +340,7 @@ func (c *conn) account(spent time.Duration) uint64 {
 	t := &c.session.tally
 	n := t.total
 	if n > 0 {
-		c.last.Store(uint32(t.last))
+		c.session.last.Store(uint32(t.last))
 		c.server.metrics.latency.observe(spent, n)
 		t.moveTo(c.server.metrics)
 	}
@@ -390,7 +389,7 @@ func (c *conn) appendLine(dst []byte, now time.Duration) []byte {
 	dst = appendSeconds(append(dst, " idle="...), idle)
 	dst = strconv.AppendUint(append(dst, " in="...), c.bytesIn.Load(), 10)
 	dst = strconv.AppendUint(append(dst, " out="...), c.bytesOut.Load(), 10)
-	dst = append(append(dst, " cmd="...), protocol.ID(c.last.Load()).String()...)
+	dst = append(append(dst, " cmd="...), protocol.ID(c.session.last.Load()).String()...)
 	return append(append(dst, " state="...), m.phase().String()...)
 }
 

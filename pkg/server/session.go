@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"sync/atomic"
 
 	"merklekv/pkg/journal"
 	"merklekv/pkg/protocol"
@@ -79,6 +80,8 @@ type session struct {
 	lingers bool
 	// stops says that the client asked the node to stop.
 	stops bool
+	// last is the last command as listings show it, moved there with the tally.
+	last atomic.Uint32 // protocol.ID
 
 	command  *protocol.Command
 	reply    protocol.Reply // being written, while emitting
