@@ -53,43 +53,47 @@ func (s *Store) Set(key, value []byte) (journal.Ticket, error) {
 }
 
 func (s *Store) setLocked(sh *shard, hash uint32, e *kv.Entry) (journal.Ticket, error) {
-	p, r, err := s.prepare(sh, hash, e)
+	p, d, err := s.prepare(sh, hash, e)
 	if err != nil {
 		return 0, err
 	}
-	ticket, _, err := s.commit(sh, hash, p, r, 0)
+	ticket, _, err := s.commit(sh, hash, p, d, 0)
 	return ticket, err
 }
 
-// prepare finds the place of e and writes its record, all but the version. It
-// checks the memory limit, so it is for client writes.
-func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, ref, error) {
+// prepare finds the place of e, and writes its record but for the version unless
+// that is left to the log. It checks the memory limit, so it is for client writes.
+func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, draft, error) {
 	if err := s.reserve(sh, 1); err != nil {
-		return place{}, 0, err
+		return place{}, draft{}, err
 	}
 	p := s.lookup(sh, hash, e.Key, e.Facet)
 	size := entrySize(e)
 	if !e.IsTombstone() && s.overLimit(int64(slotSize(size)-s.slotSizeOf(p.old))) {
-		return place{}, 0, kv.ErrStorageFull
+		return place{}, draft{}, kv.ErrStorageFull
 	}
-	r, err := sh.spare.alloc(s.arena, size)
+	if size <= smallRecord {
+		return p, draft{entry: e}, nil
+	}
+	r, err := s.arena.alloc(size)
 	if err != nil {
-		return place{}, 0, kv.ErrStorageFull
+		return place{}, draft{}, kv.ErrStorageFull
 	}
 	record(s.arena.at(r)).fill(e)
-	return p, r, nil
+	return p, draft{entry: e, ref: r}, nil
 }
 
-// commit stamps, logs and links a prepared record. When its version would not
-// lie before the instant before (0: any may), it drops the record and reports
-// false.
-func (s *Store) commit(sh *shard, hash uint32, p place, r ref, before int64) (journal.Ticket, bool, error) {
-	ticket, ok, err := s.log.issue(&sh.spare, r, p.old, before)
+// commit stamps, logs and links a draft. When its version would not lie before
+// the instant before (0: any may), it drops the draft and reports false.
+func (s *Store) commit(sh *shard, hash uint32, p place, d draft, before int64) (journal.Ticket, bool, error) {
+	ticket, ok, err := s.log.issue(&d, p.old, before)
 	if err != nil || !ok {
-		sh.spare.free(s.arena, r, record(s.arena.at(r)).size())
+		if d.ref != 0 {
+			s.arena.free(d.ref, record(s.arena.at(d.ref)).size())
+		}
 		return 0, false, err
 	}
-	s.link(sh, hash, p, r)
+	s.link(sh, hash, p, d.ref)
 	return ticket, true, nil
 }
 
@@ -163,11 +167,11 @@ func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, next func(kv.V
 		if err != nil {
 			return seen.OK, 0, err
 		}
-		p, r, err := s.prepare(sh, hash, &e)
+		p, d, err := s.prepare(sh, hash, &e)
 		if err != nil {
 			return seen.OK, 0, err
 		}
-		t, ok, err := s.commit(sh, hash, p, r, seen.ExpiresAt)
+		t, ok, err := s.commit(sh, hash, p, d, seen.ExpiresAt)
 		if ok || err != nil {
 			return seen.OK, t, err
 		}
@@ -258,7 +262,7 @@ func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int) (journal.Ticke
 		key := pairs[2*i]
 		sh, hash := s.locate(key)
 		p := s.lookup(sh, hash, key, nil)
-		last = s.log.issueChecked(&sh.spare, r, p.old)
+		last = s.log.issueChecked(r, p.old)
 		s.link(sh, hash, p, r)
 	}
 	return last, nil
@@ -276,7 +280,7 @@ func (s *Store) fillPairs(pairs [][]byte) ([]ref, error) {
 		if s.overLimit(growth) {
 			return refs, kv.ErrStorageFull
 		}
-		r, err := sh.spare.alloc(s.arena, entrySize(&e))
+		r, err := s.arena.alloc(entrySize(&e))
 		if err != nil {
 			return refs, kv.ErrStorageFull
 		}

@@ -41,7 +41,8 @@ type changeLog struct {
 	head, tail uint64
 	bytes      int64 // of the records in [tail, head)
 	quarantine fifo
-	parked     int64             // bytes in quarantine
+	parked     int64 // bytes in quarantine
+	ready      readySlots
 	pins       []uint64          // positions that readers still need
 	index      map[uint64]uint32 // of names
 	floors     []uint64          // by instance index: every applied sequence from here on is in the log
@@ -89,15 +90,16 @@ func newChangeLog(a *arena, clock *hlc.Clock, instance uint64, limit int64) *cha
 	return l
 }
 
-// issue stamps a record with the next version and sequence of this instance and
-// logs it; old is the record that it replaces, 0 for none. It stamps nothing and
+// issue gives a draft the next version and sequence of this instance and logs it; old is the record that it replaces, 0 for none. It stamps nothing and
 // reports false when the version would lie at or after the instant before (Unix
 // milliseconds, 0 for never). It returns a *kv.ReadOnlyError when the clock is
-// too far ahead. Slots that this releases go to m, the magazine of the shard
-// whose lock the caller holds.
-func (l *changeLog) issue(m *magazine, r, old ref, before int64) (journal.Ticket, bool, error) {
+// too far ahead, and kv.ErrStorageFull when there is no memory.
+func (l *changeLog) issue(d *draft, old ref, before int64) (journal.Ticket, bool, error) {
 	millis := l.clock.Physical()
-	c := l.change(r, old)
+	c := addition{gone: l.leaving(old)}
+	if d.ref != 0 {
+		l.describe(&c, d.ref)
+	}
 	l.mu.Lock()
 	stamp, ahead := l.clock.Issue(millis)
 	if ahead > 0 {
@@ -108,20 +110,68 @@ func (l *changeLog) issue(m *magazine, r, old ref, before int64) (journal.Ticket
 		l.mu.Unlock()
 		return 0, false, nil
 	}
+	if d.ref == 0 {
+		if err := l.writeLocked(d); err != nil {
+			l.mu.Unlock()
+			return 0, false, kv.ErrStorageFull
+		}
+		l.describe(&c, d.ref)
+	}
 	ticket, freed := l.stampLocked(&c, stamp)
 	l.mu.Unlock()
-	l.free(m, &freed)
+	l.free(&freed)
 	return ticket, true, nil
+}
+
+// draft is a local write before it has a version.
+type draft struct {
+	entry *kv.Entry
+	ref   ref // its record; 0: it is small and written under the log's lock
+}
+
+// smallRecord is the size up to which writing a record under the log's lock costs
+// less than another lock would.
+const smallRecord = 512
+
+// writeLocked takes a slot for a small draft, the one that was released last if
+// that fits: where keys are overwritten the slots then follow each other in
+// memory as the writes do in time.
+func (l *changeLog) writeLocked(d *draft) error {
+	size := entrySize(d.entry)
+	want := uint32(slotSize(size))
+	for i := l.ready.n - 1; i >= 0 && d.ref == 0; i-- {
+		if slot := l.ready.slots[i]; slot.size == want {
+			l.ready.n--
+			l.ready.slots[i] = l.ready.slots[l.ready.n]
+			d.ref = slot.ref
+		}
+	}
+	if d.ref == 0 {
+		r, err := l.arena.alloc(size)
+		if err != nil {
+			return err
+		}
+		d.ref = r
+	}
+	record(l.arena.at(d.ref)).fill(d.entry)
+	return nil
+}
+
+// readySlots are free slots that the next writes take.
+type readySlots struct {
+	slots [4]dead
+	n     int
 }
 
 // issueChecked is issue for a caller that has asked the clock already and must
 // not fail any more.
-func (l *changeLog) issueChecked(m *magazine, r, old ref) journal.Ticket {
-	c := l.change(r, old)
+func (l *changeLog) issueChecked(r, old ref) journal.Ticket {
+	c := addition{gone: l.leaving(old)}
+	l.describe(&c, r)
 	l.mu.Lock()
 	ticket, freed := l.stampLocked(&c, l.clock.Now())
 	l.mu.Unlock()
-	l.free(m, &freed)
+	l.free(&freed)
 	return ticket
 }
 
@@ -144,19 +194,23 @@ type addition struct {
 	gone dead // the record that leaves the table, ref 0 for none
 }
 
-func (l *changeLog) change(r, gone ref) addition {
-	c := addition{ref: r, rec: l.arena.at(r)}
+func (l *changeLog) describe(c *addition, r ref) {
+	c.ref, c.rec = r, l.arena.at(r)
 	c.size = slotSize(c.rec.size())
-	if gone != 0 {
-		c.gone = dead{ref: gone, size: uint32(slotSize(record(l.arena.at(gone)).size()))}
+}
+
+func (l *changeLog) leaving(r ref) (d dead) {
+	if r != 0 {
+		d = dead{ref: r, size: uint32(slotSize(record(l.arena.at(r)).size()))}
 	}
-	return c
+	return d
 }
 
 // receive logs a record that came from elsewhere and whose version is set. gone
 // is the record that left the table or never got there, 0 for none.
-func (l *changeLog) receive(m *magazine, r ref, v kv.Version, seq uint64, gone ref) {
-	c := l.change(r, gone)
+func (l *changeLog) receive(r ref, v kv.Version, seq uint64, gone ref) {
+	c := addition{gone: l.leaving(gone)}
+	l.describe(&c, r)
 	l.mu.Lock()
 	if l.greatest.Less(v) {
 		l.greatest = v
@@ -164,7 +218,7 @@ func (l *changeLog) receive(m *magazine, r ref, v kv.Version, seq uint64, gone r
 	freed := l.appendLocked(&c, seq)
 	l.journalLocked(c.rec, v.Instance, seq)
 	l.mu.Unlock()
-	l.free(m, &freed)
+	l.free(&freed)
 }
 
 func (l *changeLog) journalLocked(rec record, instance, seq uint64) journal.Ticket {
@@ -191,12 +245,12 @@ func (f *freedSlots) add(d dead) {
 	f.more = append(f.more, d)
 }
 
-func (l *changeLog) free(m *magazine, f *freedSlots) {
+func (l *changeLog) free(f *freedSlots) {
 	for _, d := range f.few[:f.n] {
-		m.free(l.arena, d.ref, int(d.size))
+		l.arena.free(d.ref, int(d.size))
 	}
 	for _, d := range f.more {
-		m.free(l.arena, d.ref, int(d.size))
+		l.arena.free(d.ref, int(d.size))
 	}
 }
 
@@ -278,6 +332,12 @@ func (l *changeLog) reapLocked(most int) (f freedSlots) {
 	for ; most > 0 && !l.quarantine.empty() && l.quarantine.front().pos <= l.tail; most-- {
 		d := l.quarantine.pop()
 		l.parked -= int64(d.size)
+		if d.size <= smallRecord && l.ready.n < len(l.ready.slots) {
+			poison(l.arena.at(d.ref)[:d.size])
+			l.ready.slots[l.ready.n] = d
+			l.ready.n++
+			continue
+		}
 		f.add(d)
 	}
 	return f

@@ -45,11 +45,11 @@ func (s *Store) applyLocked(sh *shard, hash uint32, c *kv.Change) kv.Outcome {
 		// Told of again, now perhaps with its number: whoever asks this node for
 		// that number must find it in the log.
 		if c.Seq != 0 {
-			s.log.receive(&sh.spare, p.old, c.Entry.Version, c.Seq, 0)
+			s.log.receive(p.old, c.Entry.Version, c.Seq, 0)
 		}
 		return outcome
 	}
-	r, err := sh.spare.alloc(s.arena, entrySize(&c.Entry))
+	r, err := s.arena.alloc(entrySize(&c.Entry))
 	if err != nil {
 		s.logger.Error("no memory for a replicated entry, it will be fetched again", "err", err)
 		return kv.Deferred
@@ -58,10 +58,10 @@ func (s *Store) applyLocked(sh *shard, hash uint32, c *kv.Change) kv.Outcome {
 	rec.fill(&c.Entry)
 	rec.setVersion(c.Entry.Version.HLC, instance)
 	if outcome == kv.Lost {
-		s.log.receive(&sh.spare, r, c.Entry.Version, c.Seq, r)
+		s.log.receive(r, c.Entry.Version, c.Seq, r)
 		return outcome
 	}
-	s.log.receive(&sh.spare, r, c.Entry.Version, c.Seq, p.old)
+	s.log.receive(r, c.Entry.Version, c.Seq, p.old)
 	s.link(sh, hash, p, r)
 	return outcome
 }

@@ -78,7 +78,6 @@ type shard struct {
 	keys       int64      // keys that a reader sees, expiry aside
 	tombstones int64      // keys whose plain register is a tombstone
 	entries    int64
-	spare      magazine
 
 	_ [64]byte // keeps neighbours' locks off this cache line
 }
