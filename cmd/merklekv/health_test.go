@@ -127,6 +127,9 @@ func TestBrokerCommand(t *testing.T) {
 		if code := <-s.code; code != exitOK {
 			t.Errorf("users %q: exit %d: %s", users, code, s.stderr)
 		}
+		if log := s.stderr.String(); strings.Contains(log, "refused") {
+			t.Errorf("users %q: being asked how it is fills the broker's log: %s", users, log)
+		}
 	}
 }
 

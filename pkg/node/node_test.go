@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -399,4 +401,55 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+// readiness returns what /readyz?verbose says.
+func (r *running) readiness() string {
+	r.t.Helper()
+	response, err := http.Get("http://" + r.AdminAddr().String() + "/readyz?verbose")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// A node that its peers refuse serves, but says so to whoever asks.
+func TestReadinessNamesPeersThatRefuse(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	c := testConfig("strict")
+	c.Broker.Enabled = true
+	c.Security.ClusterSecret = "a secret of some length"
+	strict := start(t, c).ready()
+	c = testConfig("open")
+	c.MQTT.BrokerAddress = strict.BrokerAddr().String()
+	c.AntiEntropy.PeerList = []string{strict.Addr().String()}
+	open := start(t, c)
+	want := fmt.Sprintf("[!]address %s degraded: ", strict.Addr())
+	said := ""
+	poll.Until(t, patience, func() bool {
+		said = open.readiness()
+		return strings.Contains(said, want) && strings.Contains(said, "cluster_secret")
+	}, "readiness names the refusal")
+}
+
+func TestReadinessSaysThatTheStoreIsFull(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	c := testConfig("alone")
+	c.Broker.Enabled = true
+	c.Storage.MemoryLimitMB = 1
+	n := start(t, c).ready()
+	if said := n.readiness(); !strings.Contains(said, "[+]memory ok") {
+		t.Fatalf("an empty store: %s", said)
+	}
+	value := strings.Repeat("x", 8000)
+	for i := 0; n.do("SET key%d %s", i, value) == "OK"; i++ {
+	}
+	if said := n.readiness(); !strings.Contains(said, "[!]memory degraded") {
+		t.Fatalf("a full store: %s", said)
+	}
 }

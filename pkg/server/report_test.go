@@ -17,7 +17,7 @@ func TestClientList(t *testing.T) {
 	want := regexp.MustCompile(`^id=1 addr=` + regexp.QuoteMeta(first.LocalAddr().String()) +
 		` age=\d+ idle=\d+ in=9 out=4 cmd=set state=idle
 id=2 addr=` + regexp.QuoteMeta(second.LocalAddr().String()) +
-		` age=\d+ idle=\d+ in=\d+ out=\d+ cmd=\w+ state=executing
+		` age=\d+ idle=\d+ in=\d+ out=\d+ cmd=client state=executing
 END$`)
 	poll.Until(t, patience, func() bool {
 		second.send("CLIENT LIST\r\n")
