@@ -393,10 +393,6 @@ func (c *conn) appendLine(dst []byte, now time.Duration) []byte {
 	return append(append(dst, " state="...), m.phase().String()...)
 }
 
-func appendSeconds(dst []byte, d time.Duration) []byte {
-	return strconv.AppendInt(dst, int64(d/time.Second), 10)
-}
-
 // linger says that nothing more will be written and reads on for a moment:
 // closing a connection with unread input makes the system send a reset, which
 // may overtake the last reply. The caller has set a deadline.

@@ -141,3 +141,7 @@ func (s *Server) statFields() []Field {
 }
 
 func number(name string, n int64) Field { return Field{name, strconv.FormatInt(n, 10)} }
+
+func appendSeconds(dst []byte, d time.Duration) []byte {
+	return strconv.AppendInt(dst, int64(d/time.Second), 10)
+}
