@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -330,6 +329,3 @@ func (a *arena) close() {
 	a.chunks.Store(&[]chunk{{}})
 	a.mapped = 0
 }
-
-// String says what the arena holds, for test failures.
-func (a *arena) String() string { return fmt.Sprintf("arena of %d bytes", a.mappedBytes()) }

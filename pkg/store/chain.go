@@ -34,7 +34,7 @@ func (s *Store) lookup(sh *shard, hash uint32, key, facet []byte) place {
 // the shard's counts.
 func (s *Store) link(sh *shard, hash uint32, p place, r ref) {
 	rec := record(s.arena.at(r))
-	grown := slotSize(rec.size()) - s.slotSizeOf(p.old)
+	grown := rec.slotSize() - s.slotSizeOf(p.old)
 	if grown != 0 {
 		s.used.Add(int64(grown))
 	}

@@ -75,11 +75,10 @@ func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, draft, erro
 	if size <= smallRecord {
 		return p, draft{entry: e}, nil
 	}
-	r, err := s.arena.alloc(size)
+	r, err := s.arena.write(e)
 	if err != nil {
 		return place{}, draft{}, kv.ErrStorageFull
 	}
-	record(s.arena.at(r)).fill(e)
 	return p, draft{entry: e, ref: r}, nil
 }
 
@@ -114,7 +113,7 @@ func (s *Store) slotSizeOf(r ref) int {
 	if r == 0 {
 		return 0
 	}
-	return slotSize(record(s.arena.at(r)).size())
+	return record(s.arena.at(r)).slotSize()
 }
 
 // overLimit reports whether growing by so many bytes would break the limit.
@@ -280,11 +279,10 @@ func (s *Store) fillPairs(pairs [][]byte) ([]ref, error) {
 		if s.overLimit(growth) {
 			return refs, kv.ErrStorageFull
 		}
-		r, err := s.arena.alloc(entrySize(&e))
+		r, err := s.arena.write(&e)
 		if err != nil {
 			return refs, kv.ErrStorageFull
 		}
-		record(s.arena.at(r)).fill(&e)
 		refs = append(refs, r)
 	}
 	return refs, nil

@@ -156,12 +156,12 @@ type addition struct {
 
 func (l *changeLog) describe(c *addition, r ref) {
 	c.ref, c.rec = r, l.arena.at(r)
-	c.size = slotSize(c.rec.size())
+	c.size = c.rec.slotSize()
 }
 
 func (l *changeLog) leaving(r ref) (d dead) {
 	if r != 0 {
-		d = dead{ref: r, size: uint32(slotSize(record(l.arena.at(r)).size()))}
+		d = dead{ref: r, size: uint32(record(l.arena.at(r)).slotSize())}
 	}
 	return d
 }
@@ -274,7 +274,7 @@ func (l *changeLog) trimLocked(most int) {
 
 func (l *changeLog) sizeLocked(b *logBlock, i uint64) int {
 	if b.units[i] == bigSlot {
-		return slotSize(record(l.arena.at(b.refs[i])).size())
+		return record(l.arena.at(b.refs[i])).slotSize()
 	}
 	return int(b.units[i]) << unitShift
 }

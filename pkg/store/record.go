@@ -70,6 +70,9 @@ func (r record) size() int {
 	return recordSize(r.keyLen(), r.facetLen(), r.valueLen(), r.flags())
 }
 
+// slotSize returns how many bytes the record's slot has.
+func (r record) slotSize() int { return slotSize(r.size()) }
+
 func recordSize(key, facet, value int, flags kv.Flags) int {
 	size := headerSize + key + facet + value
 	if flags&kv.HasExpiry != 0 {
@@ -106,4 +109,14 @@ func (r record) entry(instance uint64) kv.Entry {
 		Key: r.key(), Facet: r.facet(), Flags: r.flags(), Value: r.value(), ExpiresAt: r.expiresAt(),
 		Version: kv.Version{HLC: r.hlc(), Instance: instance},
 	}
+}
+
+// write puts e into a slot of its own, all but its version.
+func (a *arena) write(e *kv.Entry) (ref, error) {
+	r, err := a.alloc(entrySize(e))
+	if err != nil {
+		return 0, err
+	}
+	record(a.at(r)).fill(e)
+	return r, nil
 }

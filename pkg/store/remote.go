@@ -49,14 +49,12 @@ func (s *Store) applyLocked(sh *shard, hash uint32, c *kv.Change) kv.Outcome {
 		}
 		return outcome
 	}
-	r, err := s.arena.alloc(entrySize(&c.Entry))
+	r, err := s.arena.write(&c.Entry)
 	if err != nil {
 		s.logger.Error("no memory for a replicated entry, it will be fetched again", "err", err)
 		return kv.Deferred
 	}
-	rec := record(s.arena.at(r))
-	rec.fill(&c.Entry)
-	rec.setVersion(c.Entry.Version.HLC, instance)
+	record(s.arena.at(r)).setVersion(c.Entry.Version.HLC, instance)
 	if outcome == kv.Lost {
 		s.log.receive(r, c.Entry.Version, c.Seq, r)
 		return outcome
