@@ -44,6 +44,9 @@ func (t Timestamp) Counter() uint16 { return uint16(t) }
 // 1000). It is a property of the stamp and therefore the same on every node.
 func (t Timestamp) Epoch() int64 { return t.Millis() / MillisPerEpoch }
 
+// LastOf returns the last Timestamp of an epoch.
+func LastOf(epoch int64) Timestamp { return At((epoch+1)*MillisPerEpoch) - 1 }
+
 // MillisPerEpoch is the length of an epoch. It is part of the format: nodes
 // that differ in it cannot compare their roots.
 const MillisPerEpoch = 1000

@@ -89,9 +89,13 @@ func View(entries []Entry, mark Version, now int64) Visible {
 //
 // Reserved entries are exempt from the mark.
 func Cut(entries []Entry, mark Version, grace, e int64) []bool {
-	in := make([]bool, len(entries))
+	return AppendCut(make([]bool, 0, len(entries)), entries, mark, grace, e)
+}
+
+// AppendCut is Cut into memory that the caller has already.
+func AppendCut(in []bool, entries []Entry, mark Version, grace, e int64) []bool {
 	for i := range entries {
-		in[i] = !hiddenAt(&entries[i], mark, grace, e)
+		in = append(in, !hiddenAt(&entries[i], mark, grace, e))
 	}
 	return in
 }

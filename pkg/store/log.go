@@ -58,6 +58,7 @@ const blockLen = 4096
 // which by then is in nobody's cache.
 type logBlock struct {
 	refs  [blockLen]ref
+	gone  [blockLen]ref    // what left the table or, the change itself, never got there; 0 for nothing
 	meta  [blockLen]uint64 // sequence (48 bits) above instance index (16 bits)
 	units [blockLen]uint16 // slot size in units of 8 bytes
 }
@@ -68,8 +69,8 @@ const (
 	bigSlot      = 1<<16 - 1           // as a size: it is in the record
 )
 
-func (b *logBlock) set(i uint64, r ref, seq uint64, instance uint32, size int) {
-	b.refs[i] = r
+func (b *logBlock) set(i uint64, r, gone ref, seq uint64, instance uint32, size int) {
+	b.refs[i], b.gone[i] = r, gone
 	b.meta[i] = seq<<instanceBits | uint64(min(instance, instanceMask))
 	b.units[i] = uint16(min(size>>unitShift, bigSlot))
 }
@@ -221,7 +222,7 @@ func (l *changeLog) appendLocked(c *addition, seq uint64) freedSlots {
 	if i/blockLen == uint64(len(l.blocks)) {
 		l.blocks = append(l.blocks, l.newBlockLocked())
 	}
-	l.blocks[i/blockLen].set(i%blockLen, c.ref, seq, c.rec.instance(), c.size)
+	l.blocks[i/blockLen].set(i%blockLen, c.ref, c.gone.ref, seq, c.rec.instance(), c.size)
 	l.head++
 	l.bytes += int64(c.size)
 	if c.gone.ref != 0 {
@@ -307,7 +308,7 @@ func (l *changeLog) atLocked(pos uint64) mention {
 	i := pos - l.first
 	b := l.blocks[i/blockLen]
 	i %= blockLen
-	return mention{ref: b.refs[i], size: uint32(l.sizeLocked(b, i)), seq: b.meta[i] >> instanceBits}
+	return mention{ref: b.refs[i], gone: b.gone[i], size: uint32(l.sizeLocked(b, i)), seq: b.meta[i] >> instanceBits}
 }
 
 func (l *changeLog) pinnedLocked(pos uint64) bool {

@@ -70,7 +70,10 @@ func TestDirtyReaderSeesEverythingIntact(t *testing.T) {
 	if st := s.Stats(); st.LogChanges != 6000 {
 		t.Fatalf("the log holds %d changes for a reader that read none of 6000", st.LogChanges)
 	}
-	for reader.Read(100, func(c *kv.Change) {
+	for reader.Read(100, func(c *kv.Logged) {
+		if loser := strings.HasPrefix(string(c.Entry.Value), "loser"); c.Lost != loser {
+			t.Errorf("%s: lost %v", c.Entry.Value, c.Lost)
+		}
 		if !want[string(c.Entry.Value)] {
 			t.Errorf("unexpected or repeated %q", c.Entry.Value)
 		}
@@ -149,5 +152,38 @@ func TestTooManyInstancesAreRefused(t *testing.T) {
 	}
 	if got := s.Apply(remote(1_000, 1, testStart, "k", "v")); got != kv.Applied {
 		t.Fatalf("an entry of a known instance was %v", got)
+	}
+}
+
+// A dirty reader learns what each change replaced, however late it reads, and
+// sealing an epoch puts all later stamps above it.
+func TestDirtyReaderTellsWhatWasReplaced(t *testing.T) {
+	s, _ := newStore(t, Options{RingBytes: 1_000})
+	reader := s.NewDirtyReader()
+	defer reader.Close()
+	want := make(map[kv.Version]kv.Version) // by version: the one that it replaced
+	last := make(map[string]kv.Version)
+	for i := range 2000 {
+		key := fmt.Sprintf("key%d", i%5)
+		mustSet(t, s, key, fmt.Sprint(i))
+		want[s.Greatest()], last[key] = last[key], s.Greatest()
+	}
+	epoch := s.Greatest().Epoch() + 3
+	head := s.Seal(epoch)
+	mustSet(t, s, "later", "v")
+	if got := s.Greatest().Epoch(); got != epoch+1 {
+		t.Fatalf("after sealing %d a change is stamped in epoch %d", epoch, got)
+	}
+	for reader.Read(64, func(c *kv.Logged) {
+		if before := c.Entry.Version.Epoch() <= epoch; before != (reader.Pos() < head) && string(c.Entry.Key) != "later" {
+			t.Errorf("a change of epoch %d lies at %d, the head at the seal was %d", c.Entry.Version.Epoch(), reader.Pos(), head)
+		}
+		if c.Replaced != want[c.Entry.Version] || c.Lost {
+			t.Errorf("%v replaced %v, want %v", c.Entry.Version, c.Replaced, want[c.Entry.Version])
+		}
+	}) > 0 {
+	}
+	if reader.Pos() != s.LogHead() {
+		t.Fatalf("read up to %d of %d", reader.Pos(), s.LogHead())
 	}
 }

@@ -60,6 +60,7 @@ var readWindows = sync.Pool{New: func() any { return new(readWindow) }}
 // mention is one change as the log holds it.
 type mention struct {
 	ref  ref
+	gone ref    // see logBlock
 	size uint32 // of the slot, bytes
 	seq  uint64
 }
@@ -144,43 +145,4 @@ func (s *Store) RaiseLogFloor(origin, seq uint64) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	s.log.floors[i] = max(s.log.floors[i], seq+1)
-}
-
-// DirtyReader reads the log without ever missing a change: what it has not read
-// is kept, over the ring's limit if need be. It is for one goroutine.
-type DirtyReader struct {
-	store *Store
-	pos   uint64
-}
-
-// NewDirtyReader returns a reader that begins with the next change.
-func (s *Store) NewDirtyReader() *DirtyReader {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	s.log.pins = append(s.log.pins, s.log.head)
-	return &DirtyReader{store: s, pos: s.log.head}
-}
-
-// Read passes up to max changes to fn and returns how many those were. Changes
-// count as read, and may be forgotten, once Read returns.
-func (d *DirtyReader) Read(max int, fn func(*kv.Change)) int {
-	next, _ := d.store.ReadLog(d.pos, max, func(c *kv.Change) bool {
-		fn(c)
-		return true
-	})
-	n := int(next - d.pos)
-	d.store.log.movePin(d.pos, next)
-	d.pos = next
-	return n
-}
-
-// Close lets the log forget what was not read.
-func (d *DirtyReader) Close() { d.store.log.unpin(d.pos) }
-
-func (l *changeLog) movePin(from, to uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if i := slices.Index(l.pins, from); i >= 0 {
-		l.pins[i] = to
-	}
 }
