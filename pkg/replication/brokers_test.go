@@ -93,7 +93,7 @@ func (n *testNode) mergedOnce() {
 // and not because it was silent.
 func (n *testNode) gone(instance uint64) bool {
 	down := false
-	err := n.repl.do(n.t.Context(), func(c *core) {
+	err := n.repl.do(n.t.Context(), func(c *Core) {
 		p := c.peers[instance]
 		down = p != nil && p.down
 	})

@@ -10,7 +10,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/klauspost/compress/s2"
 
-	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
 )
 
@@ -196,49 +195,4 @@ func DecodeBatch(m *Message) (*Batch, error) {
 		return nil, fmt.Errorf("%w: empty batch", ErrMalformed)
 	}
 	return &Batch{Instance: m.Instance, First: body.First, Changes: changes}, nil
-}
-
-// batchRoom is what a batch's body needs besides its entries, in bytes.
-const batchRoom = 32
-
-// batchBuilder gathers consecutive own changes.
-type batchBuilder struct {
-	first   uint64
-	count   int
-	entries []byte
-}
-
-// add takes a change in and reports false if it belongs into the next batch:
-// because this one is full, or because the change does not follow.
-func (b *batchBuilder) add(c *kv.Change) bool {
-	if b.count > 0 && (c.Seq != b.first+uint64(b.count) || b.count == protocol.MaxEntries) {
-		return false
-	}
-	size := protocol.ChangeSize(c)
-	stub := size > MaxBody-batchRoom
-	if stub {
-		size = 1
-	}
-	if len(b.entries)+size > MaxBody-batchRoom {
-		return false
-	}
-	if b.count == 0 {
-		b.first = c.Seq
-	}
-	b.count++
-	if stub {
-		b.entries = protocol.AppendStub(b.entries)
-	} else {
-		b.entries = protocol.AppendChange(b.entries, c, true)
-	}
-	return true
-}
-
-// body returns the body of the batch and makes the builder empty.
-func (b *batchBuilder) body() []byte {
-	raw := protocol.AppendEntriesHead(make([]byte, 0, len(b.entries)+9), b.count)
-	raw = append(raw, b.entries...)
-	body := protocol.EncodeCBOR(&batchBody{First: b.first, Entries: raw})
-	b.count, b.entries = 0, b.entries[:0]
-	return body
 }

@@ -3,6 +3,7 @@ package replication
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"merklekv/pkg/hlc"
@@ -10,26 +11,36 @@ import (
 	"merklekv/pkg/protocol"
 )
 
-// settings are what the core knows of its node.
-type settings struct {
+// CoreOptions configure a Core. All functions are called by the goroutine that
+// calls the Core, and must not block.
+type CoreOptions struct {
 	NodeID            string
 	Address           string // host:port where this node can be dialled
-	Instance          uint64
-	Started           int64 // Unix milliseconds
+	Instance          uint64 // not 0
+	Started           int64  // Unix milliseconds
 	Params            protocol.PeerParams
-	DiscoveryInterval time.Duration
+	DiscoveryInterval time.Duration       // between two look-ups of a name
 	Millis            func() int64        // the clock, Unix milliseconds
 	Drift             func() int64        // limit of clock drift, milliseconds
-	Closed            func() []EpochHead  // the last closed epochs, newest first, without marks; nil: by the clock
-	Report            func(string, int64) // a peer's clock reading, Unix milliseconds
+	Closed            func() Closed       // what is known of closed epochs; nil: they close by the clock and have no roots
+	Report            func(string, int64) // takes a peer's clock reading, Unix milliseconds; may be nil
 	Rand              func() float64      // in [0, 1), for jitter
+	Log               *slog.Logger        // nil: no log
 }
 
-// core decides; it has no clock, socket or goroutine. Inputs are calls, each
-// after setting now; outputs are actions, which the caller takes and carries
-// out. It is for one goroutine.
-type core struct {
-	set settings
+// Closed is what is known of closed epochs. The three belong to one moment.
+type Closed struct {
+	Sealed  int64       // newest epoch of which nothing more is stamped here
+	Drained uint64      // position in the log of changes up to which the roots cover it
+	Epochs  []EpochHead // the last ones with their roots, newest first, at most four, without marks
+}
+
+// Core decides; it has no clock, socket or goroutine. Inputs are calls, each
+// after SetNow; outputs are Actions, which the caller takes and carries out after
+// each input. It is for one goroutine. The package comment shows the order of
+// calls.
+type Core struct {
+	set CoreOptions
 	rep Replica
 	met *metrics
 	log *slog.Logger
@@ -61,29 +72,44 @@ type core struct {
 	leaving  *leaving
 	told     map[string]bool // what was logged once
 
-	out []action
+	out []Action
 }
 
-// actionKind says what the core wants done.
-type actionKind uint8
+// ActionKind says what a Core wants done.
+type ActionKind uint8
 
+// What a Core wants done.
 const (
-	actHead     actionKind = iota // publish head
-	actDial                       // exchange heads with addr and pull what the core then asks for
-	actResolve                    // look up the name addr
-	actReadOnly                   // take no more client writes, because of why
-	actStop                       // end with ErrDuplicateNodeID
+	ActHead     ActionKind = iota // publish Head
+	ActDial                       // exchange heads with Addr, pull what PullFrom then asks for, and call OnDialEnded
+	ActResolve                    // look up the name Addr and call OnResolved
+	ActReadOnly                   // take no more client writes, because of Why
+	ActStop                       // end with ErrDuplicateNodeID
 )
 
-type action struct {
-	kind actionKind
-	addr string
-	head []byte // body of a head
-	why  string
+// Action is one thing that a Core wants done.
+type Action struct {
+	Kind ActionKind
+	Addr string // host:port: of ActDial with an IP address, of ActResolve as configured
+	Head []byte // body of a head
+	Why  string // for a person
 }
 
-func newCore(set settings, rep Replica, met *metrics, log *slog.Logger) *core {
-	return &core{
+// NewCore returns a core at time 0 that knows of nobody: AddHost names whom to
+// look for.
+func NewCore(o CoreOptions, rep Replica) *Core {
+	met, err := newMetrics(nil)
+	if err != nil {
+		panic(err) // nothing is registered
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return newCore(o, rep, met, o.Log)
+}
+
+func newCore(set CoreOptions, rep Replica, met *metrics, log *slog.Logger) *Core {
+	return &Core{
 		set: set, rep: rep, met: met, log: log,
 		vec: NewVector(), peers: make(map[uint64]*peer),
 		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
@@ -93,25 +119,29 @@ func newCore(set settings, rep Replica, met *metrics, log *slog.Logger) *core {
 	}
 }
 
-func (c *core) emit(a action) { c.out = append(c.out, a) }
+// SetNow sets the time since the start, which never goes back. It comes before
+// every input.
+func (c *Core) SetNow(now time.Duration) { c.now = now }
 
-// take returns the actions that have come up since the last call.
-func (c *core) take() []action {
+func (c *Core) emit(a Action) { c.out = append(c.out, a) }
+
+// Take returns the actions that have come up since the last call.
+func (c *Core) Take() []Action {
 	out := c.out
 	c.out = nil
 	return out
 }
 
 // once logs a message that would otherwise be repeated for ever.
-func (c *core) once(key, msg string, args ...any) {
+func (c *Core) once(key, msg string, args ...any) {
 	if !c.told[key] && len(c.told) < maxPeers {
 		c.told[key] = true
 		c.log.Warn(msg, args...)
 	}
 }
 
-// tick lets time pass: c.now was set.
-func (c *core) tick() {
+// Tick lets time pass; to be called after SetNow at least every 100 ms.
+func (c *Core) Tick() {
 	c.readOwn()
 	c.dropDue()
 	c.vec.Retain(c.closed()[0].Epoch - keptEpochs + 1)
@@ -122,7 +152,7 @@ func (c *core) tick() {
 }
 
 // step does what time or an input made possible.
-func (c *core) step() {
+func (c *Core) step() {
 	if c.now-c.lastHead >= headEvery || c.headDue && c.now-c.lastHead >= headGap {
 		c.publishHead()
 	}
@@ -135,16 +165,16 @@ func (c *core) step() {
 
 // readOwn brings the own entry of the vector up to date. Own changes have no
 // gaps, so where they end in each epoch is all there is to know.
-func (c *core) readOwn() {
+func (c *Core) readOwn() {
 	me := c.set.Instance
 	c.rep.OwnMarks(func(seq uint64, clock hlc.Timestamp) { c.vec.Adopt(me, Mark{seq, clock}) })
 }
 
 // closed returns the last closed epochs, newest first.
-func (c *core) closed() []EpochHead {
+func (c *Core) closed() []EpochHead {
 	if c.set.Closed != nil {
-		if epochs := c.set.Closed(); len(epochs) > 0 {
-			return epochs
+		if epochs := c.set.Closed().Epochs; len(epochs) > 0 {
+			return slices.Clone(epochs)
 		}
 	}
 	newest := c.set.Millis()/hlc.MillisPerEpoch - 1
@@ -155,8 +185,21 @@ func (c *core) closed() []EpochHead {
 	return epochs
 }
 
+// HeadNow returns the body of a new head, for a link.
+func (c *Core) HeadNow() []byte { return EncodeHead(c.head()) }
+
+// Held returns the prefixes of what was received, own changes included, by
+// ascending instance: the vector of an answer to a pull.
+func (c *Core) Held() []protocol.VectorItem {
+	c.readOwn()
+	return c.vec.Items()
+}
+
+// Contains reports whether the change seq of an instance counts as received.
+func (c *Core) Contains(instance, seq uint64) bool { return c.vec.Contains(instance, seq) }
+
 // head returns a new head.
-func (c *core) head() *Head {
+func (c *Core) head() *Head {
 	c.readOwn()
 	c.counter++
 	c.met.headsOut.Inc()
@@ -171,26 +214,26 @@ func (c *core) head() *Head {
 }
 
 // publishHead publishes a head.
-func (c *core) publishHead() {
+func (c *Core) publishHead() {
 	c.lastHead, c.headDue = c.now, false
-	c.emit(action{kind: actHead, head: EncodeHead(c.head())})
+	c.emit(Action{Kind: ActHead, Head: EncodeHead(c.head())})
 }
 
-// requestHead asks for a head at once, that is within headGap.
-func (c *core) requestHead() {
+// RequestHead asks for a head at once, that is within 50 ms.
+func (c *Core) RequestHead() {
 	c.headDue = true
 	c.step()
 }
 
-// onLinks takes in how many brokers are connected.
-func (c *core) onLinks(up int) {
+// OnLinks takes in how many brokers are connected.
+func (c *Core) OnLinks(up int) {
 	c.headDue = c.headDue || up > c.linksUp
 	c.linksUp = up
 	c.step()
 }
 
-// onBatch merges a batch that came by MQTT.
-func (c *core) onBatch(b *Batch) {
+// OnBatch merges a batch that came by MQTT.
+func (c *Core) OnBatch(b *Batch) {
 	if b.Instance == c.set.Instance {
 		return
 	}
@@ -223,7 +266,7 @@ type merged struct {
 }
 
 // merge offers changes to the replica in their order and records their places.
-func (c *core) merge(changes []protocol.DecodedChange) (r merged) {
+func (c *Core) merge(changes []protocol.DecodedChange) (r merged) {
 	var applied, lost, known, duplicate, deferred int
 	for i := range changes {
 		ch := &changes[i]
@@ -264,7 +307,7 @@ func (c *core) merge(changes []protocol.DecodedChange) (r merged) {
 }
 
 // record notes the place of a change that was merged.
-func (c *core) record(ch *kv.Change) {
+func (c *Core) record(ch *kv.Change) {
 	if ch.Seq == 0 {
 		return
 	}
@@ -287,7 +330,7 @@ type postponed struct {
 
 // deferChange notes that a change counts as not received until it is due, which
 // it returns, in Unix milliseconds.
-func (c *core) deferChange(ch *kv.Change) int64 {
+func (c *Core) deferChange(ch *kv.Change) int64 {
 	due := ch.Entry.Version.HLC.Millis() - c.set.Drift()
 	d, there := c.deferred[ch.Origin]
 	if there && (d.Seq != 0 && d.Seq <= ch.Seq || ch.Seq == 0 && d.Due <= due) {
@@ -306,7 +349,7 @@ func (c *core) deferChange(ch *kv.Change) int64 {
 
 // dropDue forgets deferrals that are due, so that gap repair fetches them, and
 // old ones, so that it looks whether they are still there.
-func (c *core) dropDue() {
+func (c *Core) dropDue() {
 	now := c.set.Millis()
 	for id, d := range c.deferred {
 		if d.Due <= now || c.now-d.noted > forgetAfter || d.Seq != 0 && c.vec.Contains(id, d.Seq) {

@@ -13,36 +13,36 @@ import (
 
 const coreWall = int64(1_700_000_000_000)
 
-func testCore(t *testing.T, peers ...string) *core {
+func testCore(t *testing.T, peers ...string) *Core {
 	t.Helper()
 	met, err := newMetrics(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	millis := func() int64 { return coreWall }
-	c := newCore(settings{
+	c := newCore(CoreOptions{
 		NodeID: "me", Address: "me:1", Instance: 50, Started: coreWall, Params: testParams, DiscoveryInterval: time.Minute,
 		Millis: millis, Drift: func() int64 { return 60_000 }, Rand: func() float64 { return 0 },
 	}, newMapReplica(50, millis, 1000), met, slog.New(slog.DiscardHandler))
 	for _, p := range peers {
-		c.addHost(p, true)
-		c.onResolved(p, []string{p})
+		c.AddHost(p, true)
+		c.OnResolved(p, []string{p})
 	}
 	return c
 }
 
 // dials returns what the core wants dialled, and forgets all other actions.
-func dials(c *core) []string {
+func dials(c *Core) []string {
 	var addrs []string
-	for _, a := range c.take() {
-		if a.kind == actDial {
-			addrs = append(addrs, a.addr)
+	for _, a := range c.Take() {
+		if a.Kind == ActDial {
+			addrs = append(addrs, a.Addr)
 		}
 	}
 	return addrs
 }
 
-func (c *core) at(d time.Duration) *core {
+func (c *Core) at(d time.Duration) *Core {
 	c.now = d
 	return c
 }
@@ -63,47 +63,47 @@ func testBatch(instance, first uint64, n int) *Batch {
 
 // joined returns a core that has pulled from the node a (instance 1) at a:1, and
 // has a broker.
-func joined(t *testing.T) *core {
+func joined(t *testing.T) *Core {
 	t.Helper()
 	c := testCore(t, "a:1")
-	c.onLinks(1)
+	c.OnLinks(1)
 	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
 		t.Fatalf("dials %v at the start", got)
 	}
-	if err := c.onHello("a:1", &protocol.PeerHello{NodeID: "a", Instance: 1, Address: "a:1", Started: coreWall - 1000}); err != nil {
+	if err := c.OnHello("a:1", &protocol.PeerHello{NodeID: "a", Instance: 1, Address: "a:1", Started: coreWall - 1000}); err != nil {
 		t.Fatal(err)
 	}
-	c.onHead(testHead("a", 1, 1, 0), viaTCP)
-	if c.pullFrom("a:1", 1) == nil {
+	c.OnHead(testHead("a", 1, 1, 0), ViaTCP)
+	if c.PullFrom("a:1", 1) == nil {
 		t.Fatal("no pull at the start")
 	}
-	c.onPullDone("a:1", 1, new(pullState), new(protocol.PeerDone))
-	c.onDialEnded("a:1", nil)
+	c.OnPullDone("a:1", 1, new(PullState), new(protocol.PeerDone))
+	c.OnDialEnded("a:1", nil)
 	if !c.ready {
 		t.Fatal("not ready after the first pull")
 	}
-	c.onHead(testHead("a", 1, 2, 0), viaMQTT)
+	c.OnHead(testHead("a", 1, 2, 0), ViaMQTT)
 	dials(c)
 	return c
 }
 
 func TestGapInABatchIsPulledAtOnce(t *testing.T) {
 	c := joined(t)
-	c.at(time.Second).onBatch(testBatch(1, 1, 3))
+	c.at(time.Second).OnBatch(testBatch(1, 1, 3))
 	if got := dials(c); got != nil {
 		t.Fatalf("dials %v without a gap", got)
 	}
-	c.onBatch(testBatch(1, 6, 2))
+	c.OnBatch(testBatch(1, 6, 2))
 	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
 		t.Fatalf("dials %v at a gap", got)
 	}
-	pull := c.pullFrom("a:1", 1)
+	pull := c.PullFrom("a:1", 1)
 	if pull == nil || !slices.Equal(pull.Origins, []uint64{1}) || len(pull.Spans) != 1 || pull.Spans[0].Low != 6 {
 		t.Fatalf("pull %+v", pull)
 	}
-	c.onEntries(new(pullState), testBatch(1, 4, 2).Changes)
-	c.onPullDone("a:1", 1, new(pullState), new(protocol.PeerDone))
-	c.onDialEnded("a:1", nil)
+	c.OnEntries(new(PullState), testBatch(1, 4, 2).Changes)
+	c.OnPullDone("a:1", 1, new(PullState), new(protocol.PeerDone))
+	c.OnDialEnded("a:1", nil)
 	if got := dials(c); got != nil || c.vec.Prefix(1).Seq != 7 || len(c.wants) != 0 {
 		t.Fatalf("after the pull: dials %v, prefix %v, %d gaps", got, c.vec.Prefix(1), len(c.wants))
 	}
@@ -111,24 +111,24 @@ func TestGapInABatchIsPulledAtOnce(t *testing.T) {
 
 func TestGapInAHead(t *testing.T) {
 	c := joined(t)
-	c.at(time.Second).onHead(testHead("a", 1, 3, 5), viaMQTT)
+	c.at(time.Second).OnHead(testHead("a", 1, 3, 5), ViaMQTT)
 	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
 		t.Fatalf("dials %v after the origin's head by MQTT", got)
 	}
 	c = joined(t)
-	c.at(time.Second).onHead(testHead("a", 1, 3, 5), viaTCP)
+	c.at(time.Second).OnHead(testHead("a", 1, 3, 5), ViaTCP)
 	if got := dials(c); got != nil {
 		t.Fatalf("dials %v at once after a head by TCP", got)
 	}
-	c.at(time.Second + gapPatience).tick()
+	c.at(time.Second + gapPatience).Tick()
 	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
 		t.Fatalf("dials %v when the gap is still there", got)
 	}
 	c = joined(t)
-	c.at(time.Second).onHead(testHead("a", 1, 3, 5), viaTCP)
-	c.at(time.Second + gapPatience/2).onBatch(testBatch(1, 1, 2))
-	c.tick()
-	c.at(time.Second + gapPatience).tick()
+	c.at(time.Second).OnHead(testHead("a", 1, 3, 5), ViaTCP)
+	c.at(time.Second + gapPatience/2).OnBatch(testBatch(1, 1, 2))
+	c.Tick()
+	c.at(time.Second + gapPatience).Tick()
 	if got := dials(c); got != nil {
 		t.Fatalf("dials %v while the prefix moves", got)
 	}
@@ -136,7 +136,7 @@ func TestGapInAHead(t *testing.T) {
 
 func TestOldHeadsChangeNothing(t *testing.T) {
 	c := joined(t)
-	c.at(time.Second).onHead(testHead("a", 1, 2, 99), viaMQTT)
+	c.at(time.Second).OnHead(testHead("a", 1, 2, 99), ViaMQTT)
 	if len(c.wants) != 0 {
 		t.Fatal("a head with an old counter was taken in")
 	}
@@ -144,11 +144,11 @@ func TestOldHeadsChangeNothing(t *testing.T) {
 
 func TestGapThatNobodyCoversIsNotPulled(t *testing.T) {
 	c := joined(t)
-	c.at(time.Second).onBatch(testBatch(9, 5, 1)) // of an instance without an address
-	c.at(10*time.Second).onHead(testHead("a", 1, 3, 0), viaMQTT)
+	c.at(time.Second).OnBatch(testBatch(9, 5, 1)) // of an instance without an address
+	c.at(10*time.Second).OnHead(testHead("a", 1, 3, 0), ViaMQTT)
 	for _, d := range []time.Duration{11, 12, 13} {
-		c.at(d*time.Second).onHead(testHead("a", 1, uint64(d), 0), viaMQTT)
-		c.tick()
+		c.at(d*time.Second).OnHead(testHead("a", 1, uint64(d), 0), ViaMQTT)
+		c.Tick()
 	}
 	if got := dials(c); got != nil || len(c.wants) != 0 {
 		t.Fatalf("dials %v, %d gaps", got, len(c.wants))
@@ -159,16 +159,16 @@ func TestFullCopyWithADeferralVouchesForNothing(t *testing.T) {
 	c := joined(t)
 	future := testBatch(3, 0, 1).Changes
 	future[0].Entry.Version.HLC = hlc.At(coreWall + 120_000)
-	st := new(pullState)
-	c.onEntries(st, future)
-	c.onPullDone("a:1", 1, st, &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 8, Seq: 5, HLC: 5}}})
+	st := new(PullState)
+	c.OnEntries(st, future)
+	c.OnPullDone("a:1", 1, st, &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 8, Seq: 5, HLC: 5}}})
 	if c.vec.Prefix(8).Seq != 0 {
 		t.Fatal("the vector was adopted")
 	}
 	if d := c.deferredList(); len(d) != 1 || d[0].Due != coreWall+60_000 {
 		t.Fatalf("deferred %v", d)
 	}
-	c.onPullDone("a:1", 1, new(pullState), &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 8, Seq: 5, HLC: 5}}})
+	c.OnPullDone("a:1", 1, new(PullState), &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 8, Seq: 5, HLC: 5}}})
 	if c.vec.Prefix(8).Seq != 5 || c.rep.LogFloor(8) != 6 {
 		t.Fatalf("prefix %v, floor %d after a complete copy", c.vec.Prefix(8), c.rep.LogFloor(8))
 	}
@@ -176,34 +176,34 @@ func TestFullCopyWithADeferralVouchesForNothing(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	alone := testCore(t)
-	alone.onLinks(1)
+	alone.OnLinks(1)
 	if alone.ready {
 		t.Fatal("ready before anything was heard")
 	}
-	alone.onHead(testHead("me", 50, 1, 0), viaMQTT)
+	alone.OnHead(testHead("me", 50, 1, 0), ViaMQTT)
 	if !alone.ready {
 		t.Fatal("not ready after its own head came back")
 	}
 	unheard := testCore(t)
-	unheard.at(startAlone).tick()
+	unheard.at(startAlone).Tick()
 	if !unheard.ready {
 		t.Fatal("a node without peers and broker is not ready after a second")
 	}
 	self := testCore(t, "self:1")
-	if err := self.onHello("self:1", &protocol.PeerHello{Instance: 50}); err == nil {
+	if err := self.OnHello("self:1", &protocol.PeerHello{Instance: 50}); err == nil {
 		t.Fatal("this node itself is no peer")
 	}
-	self.onDialEnded("self:1", nil)
-	self.at(startAlone).tick()
+	self.OnDialEnded("self:1", nil)
+	self.at(startAlone).Tick()
 	if !self.ready {
 		t.Fatal("a node that is its own only peer is not ready")
 	}
 	unanswered := testCore(t, "a:1")
-	unanswered.at(startPatience - 1).tick()
+	unanswered.at(startPatience - 1).Tick()
 	if unanswered.ready || len(unanswered.reasons()) == 0 {
 		t.Fatal("ready before a configured peer had time to answer")
 	}
-	unanswered.at(startPatience).tick()
+	unanswered.at(startPatience).Tick()
 	if !unanswered.ready {
 		t.Fatal("not ready though nobody answers")
 	}
@@ -211,11 +211,11 @@ func TestReadiness(t *testing.T) {
 
 func TestDownOfAnEarlierInstanceIsIgnored(t *testing.T) {
 	c := joined(t)
-	c.onPresence(&Presence{Instance: 77, NodeID: "a"}, 1)
+	c.OnPresence(&Presence{Instance: 77, NodeID: "a"}, 1)
 	if !c.live(c.peers[1]) {
 		t.Fatal("the good-bye of another instance counts")
 	}
-	c.onPresence(&Presence{Instance: 1, NodeID: "a"}, 1)
+	c.OnPresence(&Presence{Instance: 1, NodeID: "a"}, 1)
 	if c.live(c.peers[1]) {
 		t.Fatal("the good-bye of the instance does not count")
 	}
@@ -223,15 +223,15 @@ func TestDownOfAnEarlierInstanceIsIgnored(t *testing.T) {
 
 func TestHeadsAreNotPublishedTooOften(t *testing.T) {
 	c := joined(t)
-	c.tick()
-	c.take()
+	c.Tick()
+	c.Take()
 	for range 10 {
-		c.requestHead()
+		c.RequestHead()
 	}
-	c.at(c.now + headGap).requestHead()
+	c.at(c.now + headGap).RequestHead()
 	heads := 0
-	for _, a := range c.take() {
-		if a.kind == actHead {
+	for _, a := range c.Take() {
+		if a.Kind == ActHead {
 			heads++
 		}
 	}

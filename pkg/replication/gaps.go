@@ -23,7 +23,7 @@ type want struct {
 
 // assess brings the wants up to date with what the live peers hold. What no live
 // peer holds is not wanted: nobody could give it.
-func (c *core) assess() {
+func (c *Core) assess() {
 	held := make(map[uint64]uint64)
 	for _, p := range c.peers {
 		if !c.live(p) {
@@ -58,14 +58,14 @@ func (c *core) assess() {
 }
 
 // blocked reports whether what is missing of an origin is put off, not lost.
-func (c *core) blocked(origin, prefix uint64) bool {
+func (c *Core) blocked(origin, prefix uint64) bool {
 	d, there := c.deferred[origin]
 	return there && (d.Seq == 0 || d.Seq <= prefix+1)
 }
 
 // ripe reports whether a want is to be pulled now, and not left to messages in
 // flight or to a later try.
-func (c *core) ripe(w *want) bool {
+func (c *Core) ripe(w *want) bool {
 	if c.now < w.next {
 		return false
 	}
@@ -74,7 +74,7 @@ func (c *core) ripe(w *want) bool {
 
 // plan starts dials for the wants that are ripe: at the origin if it can be
 // dialled, else at the peer that holds most of it.
-func (c *core) plan() {
+func (c *Core) plan() {
 	if !c.pulled {
 		return // the first pull brings everything
 	}
@@ -91,7 +91,7 @@ func (c *core) plan() {
 }
 
 // source returns the endpoint to pull an origin's changes from.
-func (c *core) source(origin uint64) *endpoint {
+func (c *Core) source(origin uint64) *endpoint {
 	if p := c.peers[origin]; p != nil && c.live(p) {
 		e, busy := c.endpointOf(p)
 		if e != nil || busy {
@@ -112,19 +112,19 @@ func (c *core) source(origin uint64) *endpoint {
 
 // dial starts an exchange with an endpoint, and reports false if too many are
 // under way.
-func (c *core) dial(e *endpoint) bool {
+func (c *Core) dial(e *endpoint) bool {
 	if c.dialing >= maxDials {
 		return false
 	}
 	c.dialing++
 	e.busy, e.dialed = true, c.now
-	c.emit(action{kind: actDial, addr: e.addr})
+	c.emit(Action{Kind: ActDial, Addr: e.addr})
 	return true
 }
 
 // exchange starts dials to endpoints that nobody has answered at yet, and to
 // peers that MQTT does not reach, those first that were not dialled for longest.
-func (c *core) exchange() {
+func (c *Core) exchange() {
 	all := c.endpointsByAddr()
 	slices.SortStableFunc(all, func(a, b *endpoint) int { return cmp.Compare(a.dialed, b.dialed) })
 	for _, e := range all {
@@ -142,9 +142,9 @@ func (c *core) exchange() {
 	}
 }
 
-// pullFrom returns the pull to make on a link to a peer whose head was just
+// PullFrom returns the pull to make on a link to a peer whose head was just
 // taken in, nil for none.
-func (c *core) pullFrom(addr string, instance uint64) *protocol.PeerPull {
+func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 	p := c.peers[instance]
 	if p == nil {
 		return nil
@@ -173,14 +173,14 @@ func (c *core) pullFrom(addr string, instance uint64) *protocol.PeerPull {
 	return pull
 }
 
-// pullState is what a pull under way has to remember.
-type pullState struct {
+// PullState is what a pull under way has to remember. The zero value begins one.
+type PullState struct {
 	late bool  // something was put off
 	due  int64 // when the last of that is due, Unix milliseconds
 }
 
-// onEntries merges changes that a pull brought.
-func (c *core) onEntries(st *pullState, changes []protocol.DecodedChange) {
+// OnEntries merges changes that a pull brought.
+func (c *Core) OnEntries(st *PullState, changes []protocol.DecodedChange) {
 	c.met.pulledEntries.Add(float64(len(changes)))
 	r := c.merge(changes)
 	st.late, st.due = st.late || r.late, max(st.due, r.due)
@@ -189,11 +189,11 @@ func (c *core) onEntries(st *pullState, changes []protocol.DecodedChange) {
 	}
 }
 
-// onPullDone takes in the end of a pull. After a full copy the sender's vector
+// OnPullDone takes in the end of a pull. After a full copy the sender's vector
 // becomes part of the own one, unless something was put off: a change of any
 // origin may have been superseded at the sender by what was put off here, and
 // then it is neither here nor in the copy.
-func (c *core) onPullDone(addr string, instance uint64, st *pullState, done *protocol.PeerDone) {
+func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *protocol.PeerDone) {
 	c.met.pulls.WithLabelValues("ok").Inc()
 	p := c.peers[instance]
 	for _, it := range done.Vector {
@@ -232,7 +232,7 @@ func (c *core) onPullDone(addr string, instance uint64, st *pullState, done *pro
 
 // backoff returns how long to wait after a number of failures: doubling from
 // 200 ms to a limit, less up to a half of it at random.
-func (c *core) backoff(failures int, limit time.Duration) time.Duration {
+func (c *Core) backoff(failures int, limit time.Duration) time.Duration {
 	d := limit
 	if failures < 12 {
 		d = min(limit, 100*time.Millisecond<<failures)
@@ -240,9 +240,9 @@ func (c *core) backoff(failures int, limit time.Duration) time.Duration {
 	return d - time.Duration(c.set.Rand()*float64(d)/2)
 }
 
-// onDialEnded takes in that a dial is over: with nil when the heads were
+// OnDialEnded takes in that a dial is over: with nil when the heads were
 // exchanged and the pull, if there was one, was answered.
-func (c *core) onDialEnded(addr string, err error) {
+func (c *Core) OnDialEnded(addr string, err error) {
 	maps.DeleteFunc(c.pulling, func(_ uint64, from string) bool { return from == addr })
 	e := c.endpoints[addr]
 	if e == nil {

@@ -17,7 +17,7 @@ const (
 // fillVector puts as much of the vector into a head as has room there, and what
 // it was at each epoch: this instance first, then those of which something came
 // last. The rest goes into the digest.
-func (c *core) fillVector(h *Head) {
+func (c *Core) fillVector(h *Head) {
 	items := c.vec.Items()
 	slices.SortStableFunc(items, func(a, b protocol.VectorItem) int {
 		return cmp.Compare(c.idle(a.Instance), c.idle(b.Instance))
@@ -42,7 +42,7 @@ func (c *core) fillVector(h *Head) {
 }
 
 // headCost returns how many bytes an item takes in a head.
-func (c *core) headCost(h *Head, it protocol.VectorItem) int {
+func (c *Core) headCost(h *Head, it protocol.VectorItem) int {
 	n := 1 + uintLen(it.Instance) + uintLen(it.Seq) + uintLen(it.HLC)
 	for i := range h.Epochs {
 		m := c.vec.At(it.Instance, h.Epochs[i].Epoch)
@@ -67,7 +67,7 @@ func uintLen(n uint64) int {
 }
 
 // touch notes that something of an instance has come.
-func (c *core) touch(instance uint64) {
+func (c *Core) touch(instance uint64) {
 	if _, there := c.active[instance]; there || len(c.active) < maxActive {
 		c.active[instance] = c.now
 	}
@@ -75,13 +75,13 @@ func (c *core) touch(instance uint64) {
 
 // room reports whether the vector has room for an instance: what it holds, with
 // this one, has to go into a pull.
-func (c *core) room(instance uint64) bool {
+func (c *Core) room(instance uint64) bool {
 	return c.vec.Len() < protocol.MaxVectorItems-1 || c.vec.Has(instance)
 }
 
 // idle returns for how long nothing has come of an instance; below 0 for this
 // one.
-func (c *core) idle(instance uint64) time.Duration {
+func (c *Core) idle(instance uint64) time.Duration {
 	if instance == c.set.Instance {
 		return -1
 	}

@@ -6,19 +6,21 @@ import (
 	"merklekv/pkg/protocol"
 )
 
-// via says by which way a head came.
-type via uint8
+// Via says by which way a head came.
+type Via uint8
 
+// The ways of a head.
 const (
-	viaMQTT via = iota
-	viaTCP
+	ViaMQTT  Via = iota // its sender's message on a broker
+	ViaTCP              // its sender's frame on a link
+	ViaRelay            // told by another node
 )
 
-// onHead takes in a head. Those that are not newer than the last of their
+// OnHead takes in a head. Those that are not newer than the last of their
 // instance change nothing.
-func (c *core) onHead(h *Head, way via) {
+func (c *Core) OnHead(h *Head, way Via) {
 	if h.Instance == c.set.Instance {
-		c.echo = c.echo || way == viaMQTT
+		c.echo = c.echo || way == ViaMQTT
 		c.judgeReady()
 		return
 	}
@@ -33,7 +35,7 @@ func (c *core) onHead(h *Head, way via) {
 	c.met.headsIn.Inc()
 	p.noteHead(h)
 	p.heard = c.now
-	if way == viaMQTT {
+	if way == ViaMQTT {
 		p.heardMQTT = c.now
 	} else {
 		p.heardTCP = c.now
@@ -50,11 +52,11 @@ func (c *core) onHead(h *Head, way via) {
 		c.once("params "+h.NodeID, "peer has other parameters and cannot be compared", "node_id", h.NodeID,
 			"here", c.set.Params.String(), "there", h.Params.String())
 	}
-	c.addHost(h.Address, false)
+	c.AddHost(h.Address, false)
 	c.assess()
 	// A node's head follows its batches on the same connection, so what it has
 	// beyond them is lost, not late.
-	if w := c.wants[h.Instance]; w != nil && way == viaMQTT {
+	if w := c.wants[h.Instance]; w != nil && way == ViaMQTT {
 		w.urgent = true
 	}
 	c.step()
@@ -62,7 +64,7 @@ func (c *core) onHead(h *Head, way via) {
 }
 
 // supersede marks the earlier instances of a peer's node_id as gone.
-func (c *core) supersede(p *peer) {
+func (c *Core) supersede(p *peer) {
 	for _, q := range c.peers {
 		if q.nodeID == p.nodeID && q.instance != p.instance && q.started < p.started && c.now-q.heard > headEvery {
 			q.down = true
@@ -70,16 +72,16 @@ func (c *core) supersede(p *peer) {
 	}
 }
 
-// onPresence takes in a retained message of a node; counter is that of its
+// OnPresence takes in a retained message of a node; counter is that of its
 // sender's messages.
-func (c *core) onPresence(pr *Presence, counter uint64) {
+func (c *Core) OnPresence(pr *Presence, counter uint64) {
 	if pr.Instance == c.set.Instance {
 		return
 	}
 	if pr.NodeID == c.set.NodeID {
 		// Who answers at its address may tell a twin from a dead predecessor,
 		// unless that is this node's address as well.
-		c.addHost(pr.Address, false)
+		c.AddHost(pr.Address, false)
 		c.rivalPresence(pr, counter)
 	}
 	defer c.judgeSolo()
@@ -96,13 +98,13 @@ func (c *core) onPresence(pr *Presence, counter uint64) {
 		}
 		p.nodeID, p.address, p.version, p.started = pr.NodeID, pr.Address, pr.Version, pr.Started
 	}
-	c.addHost(pr.Address, false)
+	c.AddHost(pr.Address, false)
 	c.step()
 }
 
-// onHello takes in who is at the other end of a link. addr is where it was
+// OnHello takes in who is at the other end of a link. addr is where it was
 // dialled, empty if it dialled. It returns an error if the link is of no use.
-func (c *core) onHello(addr string, h *protocol.PeerHello) error {
+func (c *Core) OnHello(addr string, h *protocol.PeerHello) error {
 	e := c.endpoints[addr]
 	if h.Instance == c.set.Instance {
 		if e != nil {
@@ -121,7 +123,7 @@ func (c *core) onHello(addr string, h *protocol.PeerHello) error {
 	}
 	p.nodeID, p.address, p.started, p.down = h.NodeID, h.Address, h.Started, false
 	p.heard, p.heardTCP = c.now, c.now
-	c.addHost(h.Address, false)
+	c.AddHost(h.Address, false)
 	if h.NodeID == c.set.NodeID {
 		c.rivalAlive(&rival{instance: h.Instance, started: h.Started, address: h.Address})
 	}

@@ -50,7 +50,7 @@ type peer struct {
 const never = -time.Hour
 
 // peer returns the record of an instance, which it makes if there is room.
-func (c *core) peer(instance uint64) *peer {
+func (c *Core) peer(instance uint64) *peer {
 	p := c.peers[instance]
 	if p == nil {
 		if len(c.peers) >= maxPeers {
@@ -84,10 +84,10 @@ func (p *peer) noteHead(h *Head) {
 }
 
 // live reports whether a peer can be counted on at present.
-func (c *core) live(p *peer) bool { return !p.down && c.now-p.heard <= liveFor }
+func (c *Core) live(p *peer) bool { return !p.down && c.now-p.heard <= liveFor }
 
 // tellPeers logs which peers came and went since the last call.
-func (c *core) tellPeers() {
+func (c *Core) tellPeers() {
 	for _, p := range c.peers {
 		live := c.live(p)
 		if live == p.told || p.nodeID == "" {
@@ -103,7 +103,7 @@ func (c *core) tellPeers() {
 }
 
 // livePeers returns the peers that can be counted on, by instance.
-func (c *core) livePeers() []*peer {
+func (c *Core) livePeers() []*peer {
 	var live []*peer
 	for _, id := range slices.Sorted(maps.Keys(c.peers)) {
 		if p := c.peers[id]; c.live(p) {
@@ -114,7 +114,7 @@ func (c *core) livePeers() []*peer {
 }
 
 // judgeSolo finds out whether no peer is alive.
-func (c *core) judgeSolo() {
+func (c *Core) judgeSolo() {
 	c.solo = c.ready
 	for _, p := range c.peers {
 		if c.live(p) {
@@ -146,8 +146,8 @@ type endpoint struct {
 	err      string        // of the last dial
 }
 
-// addHost makes a name known.
-func (c *core) addHost(name string, configured bool) {
+// AddHost makes a name known.
+func (c *Core) AddHost(name string, configured bool) {
 	if name == "" || name == c.set.Address {
 		return
 	}
@@ -167,17 +167,17 @@ func (c *core) addHost(name string, configured bool) {
 }
 
 // resolve asks for a name's addresses, at most once a second.
-func (c *core) resolve(h *host) {
+func (c *Core) resolve(h *host) {
 	if h.resolving || c.now-h.asked < time.Second {
 		return
 	}
 	h.resolving, h.asked = true, c.now
-	c.emit(action{kind: actResolve, addr: h.name})
+	c.emit(Action{Kind: ActResolve, Addr: h.name})
 }
 
-// onResolved takes in what a name resolved to; none after a failure, which
+// OnResolved takes in what a name resolved to; none after a failure, which
 // leaves the last known addresses in use.
-func (c *core) onResolved(name string, addrs []string) {
+func (c *Core) OnResolved(name string, addrs []string) {
 	h := c.hosts[name]
 	if h == nil {
 		return
@@ -191,7 +191,7 @@ func (c *core) onResolved(name string, addrs []string) {
 }
 
 // rebuildEndpoints makes the endpoints those of all hosts.
-func (c *core) rebuildEndpoints() {
+func (c *Core) rebuildEndpoints() {
 	wanted := make(map[string]bool)
 	for _, h := range c.hosts {
 		for _, a := range h.addrs {
@@ -207,7 +207,7 @@ func (c *core) rebuildEndpoints() {
 }
 
 // endpointsByAddr returns the endpoints in a fixed order.
-func (c *core) endpointsByAddr() []*endpoint {
+func (c *Core) endpointsByAddr() []*endpoint {
 	all := make([]*endpoint, 0, len(c.endpoints))
 	for _, a := range slices.Sorted(maps.Keys(c.endpoints)) {
 		all = append(all, c.endpoints[a])
@@ -217,7 +217,7 @@ func (c *core) endpointsByAddr() []*endpoint {
 
 // endpointOf returns where to dial a peer, nil if that is not known or is
 // failing. busy says that there is a place, which is in use.
-func (c *core) endpointOf(p *peer) (e *endpoint, busy bool) {
+func (c *Core) endpointOf(p *peer) (e *endpoint, busy bool) {
 	for _, e := range c.endpointsByAddr() {
 		if e.instance != p.instance {
 			continue
@@ -241,7 +241,7 @@ func (c *core) endpointOf(p *peer) (e *endpoint, busy bool) {
 }
 
 // forget drops what has not been heard of for long, and looks names up again.
-func (c *core) forget() {
+func (c *Core) forget() {
 	changed := false
 	for id, p := range c.peers {
 		if c.now-p.heard > forgetAfter {

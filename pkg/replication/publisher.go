@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"merklekv/pkg/internal/mqttlink"
-	"merklekv/pkg/kv"
 )
 
 // broker is the link to one broker as a publisher sees it.
@@ -48,9 +47,8 @@ type publisher struct {
 	head atomic.Pointer[[]byte] // the next one to go out
 	sent chan flight            // made and closed by run
 
-	pos   uint64 // in the log
-	batch batchBuilder
-	pace  pacer
+	batches *Batcher
+	pace    pacer
 }
 
 // poke says that there may be something to publish.
@@ -90,12 +88,12 @@ func (p *publisher) publishAll(ctx context.Context, paced bool) {
 		if alone {
 			p.skip()
 		}
-		n := p.collect()
+		body, n := p.batches.Next()
 		if n == 0 {
 			break
 		}
 		p.pace.sent(n)
-		message := p.codec.Seal(KindBatch, p.instance, p.counter.Add(1), p.batch.body())
+		message := p.codec.Seal(KindBatch, p.instance, p.counter.Add(1), body)
 		if !p.send(ctx, p.updates, message, n) {
 			break
 		}
@@ -103,7 +101,7 @@ func (p *publisher) publishAll(ctx context.Context, paced bool) {
 	if !p.link.Up() {
 		// What is made meanwhile is not kept for the broker: peers see a gap and
 		// fetch it.
-		p.pos = p.rep.LogHead()
+		p.batches.Skip()
 		return
 	}
 	if head != nil {
@@ -114,30 +112,8 @@ func (p *publisher) publishAll(ctx context.Context, paced bool) {
 // skip passes over all but the newest changes when there are many and nobody but
 // an onlooker hears them. A peer that comes pulls what it lacks at its start.
 func (p *publisher) skip() {
-	if head := p.rep.LogHead(); head-p.pos > 2*onlookers {
-		p.pos = head - onlookers
-	}
-}
-
-// collect gathers the next batch of own changes and returns how many they are.
-func (p *publisher) collect() int {
-	for {
-		full := false
-		next, _ := p.rep.ReadLog(p.pos, 8192, func(c *kv.Change) bool {
-			if c.Origin != p.instance || c.Seq == 0 {
-				return true
-			}
-			full = !p.batch.add(c)
-			return !full
-		})
-		if full {
-			next-- // it opens the next batch
-		}
-		if next == p.pos || full {
-			p.pos = next
-			return p.batch.count
-		}
-		p.pos = next
+	if head := p.rep.LogHead(); head-p.batches.pos > 2*onlookers {
+		p.batches.pos = head - onlookers
 	}
 }
 

@@ -67,7 +67,8 @@ func TestMessageThatIsTooLargeIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	head := []byte("head")
-	p := publisher{link: narrowBroker{}, rep: newMapReplica(7, func() int64 { return coreWall }, 10), met: met, instance: 7,
+	rep := newMapReplica(7, func() int64 { return coreWall }, 10)
+	p := publisher{link: narrowBroker{}, rep: rep, batches: NewBatcher(rep, 0), met: met, instance: 7,
 		alone: func() bool { return false }}
 	p.head.Store(&head)
 	p.publishAll(t.Context(), false)
@@ -86,7 +87,7 @@ func TestPublisherDoesNotWaitForEachAck(t *testing.T) {
 		rep := newMapReplica(7, func() int64 { return time.Now().UnixMilli() }, 1000)
 		link := &slowBroker{codec: codec, acks: make(chan struct{})}
 		p := &publisher{
-			link: link, rep: rep, codec: codec, counter: new(atomic.Uint64), instance: 7,
+			link: link, rep: rep, batches: NewBatcher(rep, 0), codec: codec, counter: new(atomic.Uint64), instance: 7,
 			updates: "updates", heads: "heads", met: met, alone: func() bool { return false }, wake: make(chan struct{}, 1),
 		}
 		ctx, stop := context.WithCancel(t.Context())
@@ -140,7 +141,7 @@ func TestPublisherSparesALonelyNode(t *testing.T) {
 			link := &slowBroker{codec: codec, acks: make(chan struct{})}
 			close(link.acks)
 			p := &publisher{
-				link: link, rep: rep, codec: codec, counter: new(atomic.Uint64), instance: 7,
+				link: link, rep: rep, batches: NewBatcher(rep, 0), codec: codec, counter: new(atomic.Uint64), instance: 7,
 				updates: "updates", heads: "heads", met: met, alone: func() bool { return alone }, wake: make(chan struct{}, 1),
 			}
 			ctx, stop := context.WithCancel(t.Context())
@@ -160,9 +161,9 @@ func TestPublisherSparesALonelyNode(t *testing.T) {
 			if alone {
 				want = changes - onlookers + 1
 			}
-			if link.first[0] != want || p.pos != rep.LogHead() {
+			if link.first[0] != want || p.batches.Pos() != rep.LogHead() {
 				t.Errorf("alone %v: the first of %d changes published is %d, want %d; %d of the log were passed",
-					alone, changes, link.first[0], want, p.pos)
+					alone, changes, link.first[0], want, p.batches.Pos())
 			}
 		})
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 
-	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
 )
 
@@ -26,9 +25,9 @@ func (r *Replicator) exchange(ctx context.Context, addr string) error {
 	}
 	var ours []byte
 	var unwanted error
-	err = r.do(ctx, func(c *core) {
-		if unwanted = c.onHello(addr, other); unwanted == nil {
-			ours = EncodeHead(c.head())
+	err = r.do(ctx, func(c *Core) {
+		if unwanted = c.OnHello(addr, other); unwanted == nil {
+			ours = c.HeadNow()
 		}
 	})
 	if err = errors.Join(err, unwanted); err != nil {
@@ -42,9 +41,9 @@ func (r *Replicator) exchange(ctx context.Context, addr string) error {
 		return err
 	}
 	var pull *protocol.PeerPull
-	err = r.do(ctx, func(c *core) {
-		c.onHead(head, viaTCP)
-		pull = c.pullFrom(addr, other.Instance)
+	err = r.do(ctx, func(c *Core) {
+		c.OnHead(head, ViaTCP)
+		pull = c.PullFrom(addr, other.Instance)
 	})
 	if err != nil || pull == nil {
 		return err
@@ -78,7 +77,7 @@ func (r *Replicator) pull(ctx context.Context, p *peerConn, addr string, instanc
 	if err := p.write(frameTimeout, protocol.FramePull, protocol.EncodeCBOR(pull)); err != nil {
 		return err
 	}
-	st := new(pullState)
+	st := new(PullState)
 	for {
 		t, payload, err := p.read(frameTimeout, protocol.FrameEntries, protocol.FrameDone)
 		if err != nil {
@@ -89,7 +88,7 @@ func (r *Replicator) pull(ctx context.Context, p *peerConn, addr string, instanc
 			if err != nil {
 				return fmt.Errorf("pull: %w", err)
 			}
-			return r.do(ctx, func(c *core) { c.onPullDone(addr, instance, st, done) })
+			return r.do(ctx, func(c *Core) { c.OnPullDone(addr, instance, st, done) })
 		}
 		changes, err := protocol.DecodeEntries(payload, 0, 0)
 		if err == nil && len(changes) == 0 {
@@ -98,7 +97,7 @@ func (r *Replicator) pull(ctx context.Context, p *peerConn, addr string, instanc
 		if err != nil {
 			return fmt.Errorf("pull: %w", err)
 		}
-		if err := r.do(ctx, func(c *core) { c.onEntries(st, changes) }); err != nil {
+		if err := r.do(ctx, func(c *Core) { c.OnEntries(st, changes) }); err != nil {
 			return err
 		}
 	}
@@ -145,7 +144,7 @@ func (r *Replicator) servePeer(ctx context.Context, p *peerConn) error {
 		if !known {
 			known = true
 			// The address tells nothing: it is where the dialler's port is.
-			if err := r.do(ctx, func(c *core) { err = c.onHello("", other) }); err != nil {
+			if err := r.do(ctx, func(c *Core) { err = c.OnHello("", other) }); err != nil {
 				return err
 			}
 			if err != nil && !errors.Is(err, errSelf) {
@@ -173,9 +172,9 @@ func (r *Replicator) serveHead(ctx context.Context, p *peerConn, instance uint64
 		return p.refuse(err)
 	}
 	var ours []byte
-	err = r.do(ctx, func(c *core) {
-		c.onHead(h, viaTCP)
-		ours = EncodeHead(c.head())
+	err = r.do(ctx, func(c *Core) {
+		c.OnHead(h, ViaTCP)
+		ours = c.HeadNow()
 	})
 	if err != nil {
 		return err
@@ -196,130 +195,23 @@ func (r *Replicator) servePull(ctx context.Context, p *peerConn, node string, pa
 	}
 	defer r.serving.leave(node, host)
 	var mine []protocol.VectorItem
-	err = r.do(ctx, func(c *core) {
-		c.readOwn()
-		mine = c.vec.Items()
+	err = r.do(ctx, func(c *Core) {
+		mine = c.Held()
 	})
 	if err != nil {
 		return err
 	}
 	pace := new(pullPace)
-	s := newStream(r.opts.Replica, mine, pull, func(payload ...[]byte) error {
+	s := NewAnswer(r.opts.Replica, mine, pull, func(payload ...[]byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		return p.writePaced(pace, protocol.FrameEntries, payload...)
 	})
-	if err := s.run(); err != nil {
+	done, err := s.Run()
+	if err != nil {
 		return err
 	}
 	r.met.servedPull.Inc()
-	done := protocol.PeerDone{Vector: mine, Full: s.full, Entries: s.sent}
-	return p.write(frameTimeout, protocol.FrameDone, protocol.EncodeCBOR(&done))
-}
-
-// entriesHead is what the head of the entries in a frame takes at most, in bytes.
-const entriesHead = 9
-
-// stream sends the changes that a peer lacks, in frames of bounded size.
-type stream struct {
-	rep     Replica
-	send    func(payload ...[]byte) error // one frame of entries
-	theirs  *Vector
-	mine    []protocol.VectorItem
-	origins map[uint64]bool // nil: all
-
-	frame []byte // entries that wait
-	count int
-	sent  uint64
-	full  bool
-	err   error
-}
-
-// newStream returns the answer to a pull of a node whose vector is mine, taken
-// just before.
-func newStream(rep Replica, mine []protocol.VectorItem, pull *protocol.PeerPull, send func(...[]byte) error) *stream {
-	s := &stream{rep: rep, send: send, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine}
-	for _, o := range pull.Origins {
-		if s.origins == nil {
-			s.origins = make(map[uint64]bool)
-		}
-		s.origins[o] = true
-	}
-	return s
-}
-
-// run sends what the log still has, or everything if that does not reach back
-// far enough.
-func (s *stream) run() error {
-	pos, end := uint64(0), s.rep.LogHead()
-	for first := true; s.err == nil && !s.full; first = false {
-		next, lost := s.rep.ReadLog(pos, 1024, s.offer)
-		if first {
-			// What the log holds is read from its oldest change on from here, so
-			// its floors are judged once that one has been seen.
-			s.full = s.tooOld()
-		} else if lost {
-			s.full = true
-		}
-		if next == pos || next >= end {
-			break
-		}
-		pos = next
-	}
-	if s.full && s.err == nil {
-		s.rep.Dump(s.dump)
-	}
-	s.flush()
-	return s.err
-}
-
-// tooOld reports whether the log has lost something that the peer lacks.
-func (s *stream) tooOld() bool {
-	for _, it := range s.mine {
-		if s.origins != nil && !s.origins[it.Instance] {
-			continue
-		}
-		have := s.theirs.Prefix(it.Instance).Seq
-		if have < it.Seq && have+1 < s.rep.LogFloor(it.Instance) {
-			return true
-		}
-	}
-	return false
-}
-
-// offer sends a change of the log if the peer lacks it.
-func (s *stream) offer(c *kv.Change) bool {
-	if c.Seq != 0 && (s.origins == nil || s.origins[c.Origin]) && !s.theirs.Contains(c.Origin, c.Seq) {
-		s.add(c)
-	}
-	return s.err == nil
-}
-
-// dump sends an entry, whose place nobody knows.
-func (s *stream) dump(e *kv.Entry) bool {
-	s.add(&kv.Change{Origin: e.Version.Instance, Entry: *e})
-	return s.err == nil
-}
-
-func (s *stream) add(c *kv.Change) {
-	full := s.count == protocol.MaxEntries || len(s.frame)+protocol.ChangeSize(c) > protocol.EntriesFrameSize-entriesHead
-	if s.count > 0 && full {
-		s.flush()
-	}
-	s.frame = protocol.AppendChange(s.frame, c, false)
-	s.count++
-	s.sent++
-}
-
-// flush sends what waits.
-func (s *stream) flush() {
-	if s.count == 0 || s.err != nil {
-		return
-	}
-	s.err = s.send(protocol.AppendEntriesHead(nil, s.count), s.frame)
-	s.count, s.frame = 0, s.frame[:0]
-	if cap(s.frame) > 4*protocol.EntriesFrameSize {
-		s.frame = nil
-	}
+	return p.write(frameTimeout, protocol.FrameDone, protocol.EncodeCBOR(done))
 }

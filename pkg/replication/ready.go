@@ -10,7 +10,7 @@ var errSelf = errors.New("this address is this node itself")
 
 // judgeReady decides whether this node may serve: after its first pull, or when
 // nobody is there to pull from. The latter does not stand for a pull.
-func (c *core) judgeReady() {
+func (c *Core) judgeReady() {
 	if c.ready {
 		return
 	}
@@ -29,7 +29,7 @@ func (c *core) judgeReady() {
 // unheeded reports whether a first pull is not to be waited for any longer: no
 // peer is there to answer, or those that are let it come to nothing. The pull is
 // tried on, by whoever answers first.
-func (c *core) unheeded() bool {
+func (c *Core) unheeded() bool {
 	if c.now >= startLimit && c.now-c.progress >= stalled {
 		return true
 	}
@@ -37,7 +37,7 @@ func (c *core) unheeded() bool {
 }
 
 // alone reports whether no other node is configured or was heard of.
-func (c *core) alone() bool {
+func (c *Core) alone() bool {
 	for _, h := range c.hosts {
 		if h.resolving || len(h.addrs) == 0 {
 			return false
@@ -57,7 +57,7 @@ func (c *core) alone() bool {
 }
 
 // reasons says why this node is not ready.
-func (c *core) reasons() []string {
+func (c *Core) reasons() []string {
 	var why []string
 	if c.leaving != nil {
 		why = append(why, c.leaving.why)

@@ -1,9 +1,3 @@
-// Package replication carries changes from node to node: by MQTT as long as a
-// broker is there, and by a link between two nodes for whatever messages missed.
-//
-// A core, which has no clock, socket or goroutine, decides; the Replicator runs
-// it. DESIGN.md draws topics, messages and frames and says why the rules are
-// what they are.
 package replication
 
 import (
@@ -45,9 +39,9 @@ type Options struct {
 	MaxDrift func() time.Duration            // limit of clock drift; nil: 60 s
 	Report   func(peer string, millis int64) // takes a peer's clock reading; may be nil
 	ReadOnly func(why string)                // must stop client writes, without blocking; may be nil
-	// Closed returns the last closed epochs with their roots, newest first; nil:
-	// epochs close by the clock and have no roots. It is called often.
-	Closed func() []EpochHead
+	// Closed returns what is known of closed epochs; nil: they close by the clock
+	// and have no roots. It is called often.
+	Closed func() Closed
 
 	Registerer prometheus.Registerer // nil: metrics are not exposed
 	Logger     *slog.Logger          // nil: no log
@@ -77,8 +71,8 @@ type Replicator struct {
 	counter atomic.Uint64 // of messages
 	quiet   quiet
 
-	core       *core // belongs to the loop
-	events     chan func(*core)
+	core       *Core // belongs to the loop
+	events     chan func(*Core)
 	linkState  chan struct{} // capacity 1: some link changed
 	ended      chan struct{} // closed when the loop has ended
 	snapshot   atomic.Pointer[Status]
@@ -110,11 +104,11 @@ func New(o Options) (*Replicator, error) {
 	r := &Replicator{
 		opts: o, log: o.Logger.With("component", "replication"), met: met,
 		codec: NewCodec(o.Prefix, o.Secret), started: o.Millis(),
-		events: make(chan func(*core), maxWaiting), linkState: make(chan struct{}, 1),
+		events: make(chan func(*Core), maxWaiting), linkState: make(chan struct{}, 1),
 		ended: make(chan struct{}), serving: newSeats(o.MaxServed),
 	}
 	r.codec.own = o.Replica.Instance()
-	r.core = newCore(settings{
+	r.core = newCore(CoreOptions{
 		NodeID: o.NodeID, Address: o.Address, Instance: o.Replica.Instance(), Started: r.started,
 		Params: o.Params, DiscoveryInterval: o.DiscoveryInterval, Millis: o.Millis,
 		Drift:  func() int64 { return o.MaxDrift().Milliseconds() },
@@ -192,7 +186,7 @@ func (r *Replicator) makeLinks() error {
 		r.publishers = append(r.publishers, &publisher{
 			link: link, rep: r.opts.Replica, codec: r.codec, counter: &r.counter,
 			instance: r.opts.Replica.Instance(), updates: topic("updates"), heads: topic("heads"),
-			met: r.met, alone: r.alone.Load, wake: make(chan struct{}, 1),
+			met: r.met, batches: NewBatcher(r.opts.Replica, 0), alone: r.alone.Load, wake: make(chan struct{}, 1),
 		})
 	}
 	return nil
@@ -242,7 +236,7 @@ func (r *Replicator) onMessage(topic string, payload []byte) {
 }
 
 // decode returns what a message has the core do; nil for nothing.
-func (r *Replicator) decode(topic string, payload []byte) (func(*core), error) {
+func (r *Replicator) decode(topic string, payload []byte) (func(*Core), error) {
 	node, isNode := strings.CutPrefix(topic, "nodes/")
 	if isNode && len(payload) == 0 {
 		return nil, nil // a retained message that somebody removed
@@ -257,19 +251,19 @@ func (r *Replicator) decode(topic string, payload []byte) (func(*core), error) {
 			return nil, nil
 		}
 		b, err := DecodeBatch(m)
-		return func(c *core) { c.onBatch(b) }, err
+		return func(c *Core) { c.OnBatch(b) }, err
 	case m.Kind == KindHead && topic == "heads":
 		h, err := DecodeHead(m.Body)
 		if err == nil && (h.Instance != m.Instance || h.Counter == 0) {
 			err = fmt.Errorf("%w: head of another instance", ErrMalformed)
 		}
-		return func(c *core) { c.onHead(h, viaMQTT) }, err
+		return func(c *Core) { c.OnHead(h, ViaMQTT) }, err
 	case m.Kind == KindPresence && isNode:
 		p, err := DecodePresence(m.Body)
 		if err == nil && (p.Instance != m.Instance || p.NodeID != node) {
 			err = fmt.Errorf("%w: presence of another node", ErrMalformed)
 		}
-		return func(c *core) { c.onPresence(p, m.Counter) }, err
+		return func(c *Core) { c.OnPresence(p, m.Counter) }, err
 	}
 	return nil, fmt.Errorf("%w: kind %d on this topic", ErrMalformed, m.Kind)
 }

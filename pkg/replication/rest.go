@@ -44,7 +44,7 @@ type rest struct {
 }
 
 // compareRest takes in what a peer's new head leaves out.
-func (c *core) compareRest(p *peer) {
+func (c *Core) compareRest(p *peer) {
 	theirs := p.head.Rest
 	equal := theirs.Count == 0 // it leaves out nothing
 	if !equal {
@@ -64,7 +64,7 @@ func (c *core) compareRest(p *peer) {
 
 // unnamed returns the digest of what is here of the instances that a vector does
 // not name, with and without this one.
-func (c *core) unnamed(vector []protocol.VectorItem) (with, without Digest) {
+func (c *Core) unnamed(vector []protocol.VectorItem) (with, without Digest) {
 	for _, it := range c.vec.Items() {
 		for len(vector) > 0 && vector[0].Instance < it.Instance {
 			vector = vector[1:]
@@ -82,13 +82,13 @@ func (c *core) unnamed(vector []protocol.VectorItem) (with, without Digest) {
 
 // restDue reports whether a peer is to be asked for all that is missing here,
 // because its heads leave out what may be.
-func (c *core) restDue(p *peer) bool {
+func (c *Core) restDue(p *peer) bool {
 	r := &p.rest
 	return r.since != never && c.now-r.since >= restPatience && c.now >= r.next && r.pair != r.settled
 }
 
 // planRest starts a dial for one difference that lasts.
-func (c *core) planRest() {
+func (c *Core) planRest() {
 	if c.whole != "" {
 		return
 	}
@@ -106,7 +106,7 @@ func (c *core) planRest() {
 // restPulled takes in that a peer has sent all that was missing here, or that
 // this failed. A copy in which something was put off settles nothing: it is asked
 // for again when that is due.
-func (c *core) restPulled(p *peer, ok bool, st *pullState) {
+func (c *Core) restPulled(p *peer, ok bool, st *PullState) {
 	r := &p.rest
 	r.tries++
 	r.next = c.now + c.backoff(4+r.tries, restRetry)
@@ -125,7 +125,7 @@ func (c *core) restPulled(p *peer, ok bool, st *pullState) {
 
 // afterLate returns when a copy in which something was put off may be asked for
 // again: when that is due, but look again after a while.
-func (c *core) afterLate(st *pullState) time.Duration {
+func (c *Core) afterLate(st *PullState) time.Duration {
 	millis := min(max(0, st.due-c.set.Millis()), lateRetry.Milliseconds())
 	return c.now + time.Duration(millis)*time.Millisecond
 }

@@ -32,7 +32,7 @@ type leaving struct {
 
 // rival returns the record of an instance, which it makes if there is room; else
 // nil.
-func (c *core) rival(instance uint64, started int64, address string) *rival {
+func (c *Core) rival(instance uint64, started int64, address string) *rival {
 	r := c.rivals[instance]
 	if r == nil {
 		if len(c.rivals) >= maxRivals {
@@ -49,7 +49,7 @@ func (c *core) rival(instance uint64, started int64, address string) *rival {
 // node_id. Twins share a client id too and throw each other off the broker, so
 // that little more than their wills gets through; but those are made anew for
 // each connection, which only a process that runs can do.
-func (c *core) rivalPresence(pr *Presence, counter uint64) {
+func (c *Core) rivalPresence(pr *Presence, counter uint64) {
 	r := c.rival(pr.Instance, pr.Started, pr.Address)
 	if r == nil || counter <= r.presence || !c.lately(pr.At) {
 		return
@@ -59,7 +59,7 @@ func (c *core) rivalPresence(pr *Presence, counter uint64) {
 }
 
 // rivalHead judges a new head of another instance with this node_id.
-func (c *core) rivalHead(h *Head) {
+func (c *Core) rivalHead(h *Head) {
 	if r := c.rival(h.Instance, h.Started, h.Address); r != nil && c.lately(h.Wall) {
 		c.sighted(r)
 	}
@@ -68,14 +68,14 @@ func (c *core) rivalHead(h *Head) {
 // lately reports whether a message that says when it was made, in Unix
 // milliseconds, was made well after this node's start. What a dead predecessor
 // left behind was not, by whichever broker and however late it comes.
-func (c *core) lately(made int64) bool {
+func (c *Core) lately(made int64) bool {
 	return made >= c.set.Started+rivalAfter.Milliseconds()
 }
 
 // sighted takes in a message that another instance with this node_id seems to
 // have made after this node's start. Two that are apart come from a process that
 // runs, whatever the clocks say.
-func (c *core) sighted(r *rival) {
+func (c *Core) sighted(r *rival) {
 	if r.first == never {
 		r.first = c.now
 		return
@@ -87,7 +87,7 @@ func (c *core) sighted(r *rival) {
 
 // rivalAlive takes in the proof that another node with this node_id runs. The
 // one that started later steps down, of equal ones the greater instance.
-func (c *core) rivalAlive(r *rival) {
+func (c *Core) rivalAlive(r *rival) {
 	later := c.set.Started > r.started || c.set.Started == r.started && c.set.Instance > r.instance
 	if !later {
 		c.once(fmt.Sprintf("rival %x", r.instance), "another node with this node_id started later and should stop",
@@ -103,13 +103,13 @@ func (c *core) rivalAlive(r *rival) {
 	}
 	c.log.Error("another node with this node_id runs, this one hands its entries over and stops",
 		"node_id", c.set.NodeID, "address", r.address)
-	c.emit(action{kind: actReadOnly, why: c.leaving.why})
+	c.emit(Action{Kind: ActReadOnly, Why: c.leaving.why})
 	c.publishHead()
 }
 
 // leave ends a node that steps down, once some peer has all of its changes or
 // has had long enough to fetch them.
-func (c *core) leave() {
+func (c *Core) leave() {
 	l := c.leaving
 	if l == nil || l.done {
 		return
@@ -121,6 +121,6 @@ func (c *core) leave() {
 	}
 	if over {
 		l.done = true
-		c.emit(action{kind: actStop, why: l.why})
+		c.emit(Action{Kind: ActStop, Why: l.why})
 	}
 }

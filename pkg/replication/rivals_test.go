@@ -35,20 +35,20 @@ func TestRivals(t *testing.T) {
 		"same start, lesser instance":     {[]sighting{{seconds(4), seconds(4), 2}, {seconds(5), seconds(5), 3}}, 0, true},
 		"clock ahead, soon after start":   {[]sighting{{0, seconds(9), 1}, {seconds(1), seconds(10), 2}}, -1, false},
 	} {
-		for way, send := range map[string]func(*core, sighting){
-			"heads": func(c *core, s sighting) {
+		for way, send := range map[string]func(*Core, sighting){
+			"heads": func(c *Core, s sighting) {
 				h := testHead("me", 49, s.counter, 0)
 				h.Started, h.Wall = coreWall+tc.started, coreWall+s.made.Milliseconds()
-				c.onHead(h, viaMQTT)
+				c.OnHead(h, ViaMQTT)
 			},
-			"up": func(c *core, s sighting) {
-				c.onPresence(rivalPresence(tc.started, s.made, true), s.counter)
+			"up": func(c *Core, s sighting) {
+				c.OnPresence(rivalPresence(tc.started, s.made, true), s.counter)
 			},
-			"wills": func(c *core, s sighting) {
-				c.onPresence(rivalPresence(tc.started, s.made, false), s.counter)
+			"wills": func(c *Core, s sighting) {
+				c.OnPresence(rivalPresence(tc.started, s.made, false), s.counter)
 			},
-			"up and wills by turns": func(c *core, s sighting) {
-				c.onPresence(rivalPresence(tc.started, s.made, s.counter%2 == 1), s.counter)
+			"up and wills by turns": func(c *Core, s sighting) {
+				c.OnPresence(rivalPresence(tc.started, s.made, s.counter%2 == 1), s.counter)
 			},
 		} {
 			c := testCore(t)
@@ -63,10 +63,10 @@ func TestRivals(t *testing.T) {
 }
 
 // onMessageOf passes time as the shell does, and then a message.
-func (c *core) onMessageOf(s sighting, send func(*core, sighting)) {
-	c.tick()
+func (c *Core) onMessageOf(s sighting, send func(*Core, sighting)) {
+	c.Tick()
 	send(c, s)
-	c.tick()
+	c.Tick()
 }
 
 // rivalPresence is the presence of a twin that has the core's very address.
@@ -77,13 +77,13 @@ func rivalPresence(started int64, made time.Duration, up bool) *Presence {
 
 func TestRivalThatAnswersIsAlive(t *testing.T) {
 	c := testCore(t)
-	c.onPresence(&Presence{Instance: 49, NodeID: "me", Address: "twin:1", Started: coreWall - 1, Up: false}, 1)
-	c.onResolved("twin:1", []string{"twin:1"})
+	c.OnPresence(&Presence{Instance: 49, NodeID: "me", Address: "twin:1", Started: coreWall - 1, Up: false}, 1)
+	c.OnResolved("twin:1", []string{"twin:1"})
 	if got := dials(c); len(got) != 1 || got[0] != "twin:1" {
 		t.Fatalf("dials %v to see whether the other one lives", got)
 	}
 	hello := &protocol.PeerHello{NodeID: "me", Instance: 49, Address: "twin:1", Started: coreWall - 1}
-	if err := c.onHello("twin:1", hello); err != nil {
+	if err := c.OnHello("twin:1", hello); err != nil {
 		t.Fatal(err)
 	}
 	if c.leaving == nil {
@@ -94,7 +94,7 @@ func TestRivalThatAnswersIsAlive(t *testing.T) {
 func TestRivalsAreBounded(t *testing.T) {
 	c := testCore(t)
 	for i := range uint64(2 * maxRivals) {
-		c.onPresence(&Presence{Instance: 1000 + i, NodeID: "me", Address: "me:1", Up: false}, 1)
+		c.OnPresence(&Presence{Instance: 1000 + i, NodeID: "me", Address: "me:1", Up: false}, 1)
 	}
 	if len(c.rivals) != maxRivals {
 		t.Fatalf("%d rivals are remembered, want %d", len(c.rivals), maxRivals)

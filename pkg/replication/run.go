@@ -87,22 +87,22 @@ func (r *Replicator) loop(ctx context.Context, stop context.CancelCauseFunc) {
 	defer tick.Stop()
 	c := r.core
 	for _, name := range r.opts.PeerList {
-		c.addHost(name, true)
+		c.AddHost(name, true)
 	}
-	c.tick()
+	c.Tick()
 	ready := false
 	for {
-		r.perform(ctx, stop, c.take())
+		r.perform(ctx, stop, c.Take())
 		ticked := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			c.now, ticked = time.Since(start), true
-			c.tick()
+			c.Tick()
 		case <-r.linkState:
 			c.now, ticked = time.Since(start), true
-			c.onLinks(r.linksUp())
+			c.OnLinks(r.linksUp())
 		case fn := <-r.events:
 			c.now = time.Since(start)
 			fn(c)
@@ -110,32 +110,32 @@ func (r *Replicator) loop(ctx context.Context, stop context.CancelCauseFunc) {
 		r.alone.Store(c.solo)
 		if ticked || c.ready != ready {
 			ready = c.ready
-			s := c.status()
+			s := c.Status()
 			r.snapshot.Store(&s)
 		}
 	}
 }
 
 // perform carries out what the core decided.
-func (r *Replicator) perform(ctx context.Context, stop context.CancelCauseFunc, actions []action) {
+func (r *Replicator) perform(ctx context.Context, stop context.CancelCauseFunc, actions []Action) {
 	for _, a := range actions {
-		switch a.kind {
-		case actHead:
-			head := r.codec.Seal(KindHead, r.opts.Replica.Instance(), r.counter.Add(1), a.head)
+		switch a.Kind {
+		case ActHead:
+			head := r.codec.Seal(KindHead, r.opts.Replica.Instance(), r.counter.Add(1), a.Head)
 			for _, p := range r.publishers {
 				p.head.Store(&head)
 				p.poke()
 			}
-		case actDial:
-			r.workers.Go(func() { r.dial(ctx, a.addr) })
-		case actResolve:
-			r.workers.Go(func() { r.resolve(ctx, a.addr) })
-		case actReadOnly:
+		case ActDial:
+			r.workers.Go(func() { r.dial(ctx, a.Addr) })
+		case ActResolve:
+			r.workers.Go(func() { r.resolve(ctx, a.Addr) })
+		case ActReadOnly:
 			if r.opts.ReadOnly != nil {
-				r.opts.ReadOnly(a.why)
+				r.opts.ReadOnly(a.Why)
 			}
-		case actStop:
-			stop(fmt.Errorf("%w: %s", ErrDuplicateNodeID, a.why))
+		case ActStop:
+			stop(fmt.Errorf("%w: %s", ErrDuplicateNodeID, a.Why))
 		}
 	}
 }
@@ -150,7 +150,7 @@ func (r *Replicator) dial(ctx context.Context, addr string) {
 	case ctx.Err() == nil:
 		r.quiet.warn(r.log.With("addr", addr), "peer cannot be reached "+addr, err)
 	}
-	r.do(ctx, func(c *core) { c.onDialEnded(addr, err) })
+	r.do(ctx, func(c *Core) { c.OnDialEnded(addr, err) })
 }
 
 // resolve looks a name up and reports its addresses, none if that fails.
@@ -171,14 +171,14 @@ func (r *Replicator) resolve(ctx context.Context, name string) {
 	if err != nil && ctx.Err() == nil {
 		r.quiet.warn(r.log.With("name", name), "peer's name cannot be looked up "+name, err)
 	}
-	r.do(ctx, func(c *core) { c.onResolved(name, addrs) })
+	r.do(ctx, func(c *Core) { c.OnResolved(name, addrs) })
 }
 
 // do has the core do something and waits for that.
-func (r *Replicator) do(ctx context.Context, fn func(*core)) error {
+func (r *Replicator) do(ctx context.Context, fn func(*Core)) error {
 	done := make(chan struct{})
 	select {
-	case r.events <- func(c *core) { fn(c); close(done) }:
+	case r.events <- func(c *Core) { fn(c); close(done) }:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-r.ended:
@@ -244,7 +244,7 @@ func (r *Replicator) Lag() []Lag {
 
 // RequestHead has a head published at once, at most twenty a second.
 func (r *Replicator) RequestHead(ctx context.Context) error {
-	return r.do(ctx, (*core).requestHead)
+	return r.do(ctx, (*Core).RequestHead)
 }
 
 // quiet logs the same trouble at most once in half a minute.

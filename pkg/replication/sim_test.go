@@ -46,7 +46,7 @@ type world struct {
 
 type simNode struct {
 	id      int
-	core    *core
+	core    *Core
 	rep     *mapReplica
 	born    time.Duration
 	skew    int64 // milliseconds
@@ -113,13 +113,13 @@ func (w *world) boot(id int, skew int64, ring int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n.core = newCore(settings{
+	n.core = newCore(CoreOptions{
 		NodeID: fmt.Sprintf("n%d", id), Address: simAddr(id), Instance: w.last, Started: millis(), Params: testParams,
 		DiscoveryInterval: time.Minute, Millis: millis, Drift: func() int64 { return 60_000 }, Rand: w.rng.Float64,
 	}, n.rep, met, slog.New(slog.DiscardHandler))
 	w.nodes[id] = n
 	for i := range w.nodes {
-		n.core.addHost(simAddr(i), true)
+		n.core.AddHost(simAddr(i), true)
 	}
 	n.core.linksUp = oneInt(w.broker && !w.away[id])
 	w.perform(n)
@@ -139,7 +139,7 @@ func (w *world) tick(n *simNode) {
 	if n.dead {
 		return
 	}
-	w.call(n, n.core.tick)
+	w.call(n, n.core.Tick)
 	w.publish(n)
 	w.after(tickEvery, func() { w.tick(n) })
 }
@@ -155,16 +155,16 @@ func (w *world) call(n *simNode, fn func()) {
 }
 
 func (w *world) perform(n *simNode) {
-	for _, a := range n.core.take() {
-		switch a.kind {
-		case actHead:
-			w.broadcast(n, KindHead, a.head)
-		case actResolve:
-			w.after(time.Millisecond, func() { w.call(n, func() { n.core.onResolved(a.addr, []string{a.addr}) }) })
-		case actDial:
-			w.after(w.jitter()/4, func() { w.exchange(n, a.addr) })
+	for _, a := range n.core.Take() {
+		switch a.Kind {
+		case ActHead:
+			w.broadcast(n, KindHead, a.Head)
+		case ActResolve:
+			w.after(time.Millisecond, func() { w.call(n, func() { n.core.OnResolved(a.Addr, []string{a.Addr}) }) })
+		case ActDial:
+			w.after(w.jitter()/4, func() { w.exchange(n, a.Addr) })
 		default:
-			w.t.Fatalf("unexpected action %v of node %d", a.kind, n.id)
+			w.t.Fatalf("unexpected action %v of node %d", a.Kind, n.id)
 		}
 	}
 }
@@ -175,11 +175,11 @@ func (w *world) publish(n *simNode) {
 		n.pos = n.rep.LogHead()
 		return
 	}
-	p := publisher{rep: n.rep, instance: n.rep.instance, pos: n.pos}
-	for p.collect() > 0 {
-		w.broadcast(n, KindBatch, p.batch.body())
+	b := NewBatcher(n.rep, n.pos)
+	for body, changes := b.Next(); changes > 0; body, changes = b.Next() {
+		w.broadcast(n, KindBatch, body)
 	}
-	n.pos = p.pos
+	n.pos = b.Pos()
 }
 
 // broadcast sends a message to all by the broker, which loses, repeats and
@@ -214,10 +214,10 @@ func (w *world) deliver(n *simNode, message []byte) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			n.core.onBatch(b)
+			n.core.OnBatch(b)
 			return
 		}
-		n.core.onHead(w.head(m.Body), viaMQTT)
+		n.core.OnHead(w.head(m.Body), ViaMQTT)
 	})
 }
 
@@ -239,7 +239,7 @@ func (w *world) exchange(n *simNode, addr string) {
 			to = m
 		}
 	}
-	end := func(err error) { w.call(n, func() { n.core.onDialEnded(addr, err) }) }
+	end := func(err error) { w.call(n, func() { n.core.OnDialEnded(addr, err) }) }
 	if to == nil || w.cut[[2]int{min(n.id, to.id), max(n.id, to.id)}] || !w.quiet && w.chance(w.loss) {
 		end(errSim)
 		return
@@ -248,18 +248,18 @@ func (w *world) exchange(n *simNode, addr string) {
 		return &protocol.PeerHello{NodeID: s.core.set.NodeID, Instance: s.rep.instance, Started: s.core.set.Started, Address: s.core.set.Address}
 	}
 	var err error
-	w.call(n, func() { err = n.core.onHello(addr, hello(to)) })
+	w.call(n, func() { err = n.core.OnHello(addr, hello(to)) })
 	if err != nil {
 		end(nil)
 		return
 	}
-	w.call(to, func() { to.core.onHello("", hello(n)) })
+	w.call(to, func() { to.core.OnHello("", hello(n)) })
 	ours, theirs := EncodeHead(n.core.head()), EncodeHead(to.core.head())
-	w.call(to, func() { to.core.onHead(w.head(ours), viaTCP) })
+	w.call(to, func() { to.core.OnHead(w.head(ours), ViaTCP) })
 	var pull *protocol.PeerPull
 	w.call(n, func() {
-		n.core.onHead(w.head(theirs), viaTCP)
-		pull = n.core.pullFrom(addr, to.rep.instance)
+		n.core.OnHead(w.head(theirs), ViaTCP)
+		pull = n.core.PullFrom(addr, to.rep.instance)
 	})
 	if pull == nil {
 		end(nil)
@@ -273,10 +273,9 @@ func (w *world) serve(n, to *simNode, addr string, pull *protocol.PeerPull) erro
 	if n.dead || to.dead {
 		return errSim
 	}
-	to.core.readOwn()
-	mine := to.core.vec.Items()
-	st := new(pullState)
-	s := newStream(to.rep, mine, pull, func(payload ...[]byte) error {
+	mine := to.core.Held()
+	st := new(PullState)
+	s := NewAnswer(to.rep, mine, pull, func(payload ...[]byte) error {
 		if !w.quiet && w.chance(w.loss) {
 			return errSim
 		}
@@ -284,15 +283,14 @@ func (w *world) serve(n, to *simNode, addr string, pull *protocol.PeerPull) erro
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.call(n, func() { n.core.onEntries(st, changes) })
+		w.call(n, func() { n.core.OnEntries(st, changes) })
 		return nil
 	})
-	if err := s.run(); err != nil {
+	done, err := s.Run()
+	if err != nil {
 		return err
 	}
-	w.call(n, func() {
-		n.core.onPullDone(addr, to.rep.instance, st, &protocol.PeerDone{Vector: mine, Full: s.full, Entries: s.sent})
-	})
+	w.call(n, func() { n.core.OnPullDone(addr, to.rep.instance, st, done) })
 	return nil
 }
 
@@ -313,7 +311,7 @@ func (w *world) mischief() {
 	case x < 10:
 		w.broker = !w.broker
 		for _, m := range w.nodes {
-			w.call(m, func() { m.core.onLinks(oneInt(w.broker)) })
+			w.call(m, func() { m.core.OnLinks(oneInt(w.broker)) })
 		}
 	case x < 25:
 		a, b := w.rng.IntN(3), w.rng.IntN(3)
@@ -402,7 +400,7 @@ func simulate(t *testing.T, seed uint64) {
 	w.quiet, w.broker = true, true
 	clear(w.cut)
 	for _, n := range w.nodes {
-		w.call(n, func() { n.core.onLinks(1) })
+		w.call(n, func() { n.core.OnLinks(1) })
 	}
 	deadline := w.now + 150*time.Second // what was put off is due after 90
 	for w.converged() != "" && w.now < deadline {

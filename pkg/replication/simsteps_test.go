@@ -60,7 +60,7 @@ func (w *world) isolate(id int, off bool) {
 		}
 	}
 	n := w.nodes[id]
-	w.call(n, func() { n.core.onLinks(oneInt(!off)) })
+	w.call(n, func() { n.core.OnLinks(oneInt(!off)) })
 }
 
 func bothRings(t *testing.T, fn func(t *testing.T, w *world, ring int)) {

@@ -18,11 +18,11 @@ func testHello(node string, instance uint64) *protocol.PeerHello {
 }
 
 // unanswered lets seconds pass in which every dial fails.
-func (c *core) unanswered(from, to int) {
+func (c *Core) unanswered(from, to int) {
 	for s := from; s <= to; s++ {
-		c.at(time.Duration(s) * time.Second).tick()
+		c.at(time.Duration(s) * time.Second).Tick()
 		for _, addr := range dials(c) {
-			c.onDialEnded(addr, errTest)
+			c.OnDialEnded(addr, errTest)
 		}
 	}
 }
@@ -31,10 +31,10 @@ func TestPeerThatDiesAfterItsHelloIsNotWaitedForForEver(t *testing.T) {
 	c := testCore(t, "a:1")
 	dials(c)
 	c.at(2 * time.Second)
-	if err := c.onHello("a:1", testHello("a", 1)); err != nil {
+	if err := c.OnHello("a:1", testHello("a", 1)); err != nil {
 		t.Fatal(err)
 	}
-	c.onDialEnded("a:1", errTest)
+	c.OnDialEnded("a:1", errTest)
 	c.unanswered(3, 6)
 	if c.ready {
 		t.Fatal("ready before the peer had time to come back")
@@ -49,7 +49,7 @@ func TestStrangerDoesNotHoldTheStart(t *testing.T) {
 	c := testCore(t, "a:1")
 	for s := 1; s < 30; s++ {
 		c.at(time.Duration(s) * time.Second)
-		if err := c.onHello("", testHello("x", 9)); err != nil {
+		if err := c.OnHello("", testHello("x", 9)); err != nil {
 			t.Fatal(err)
 		}
 		c.unanswered(s, s)
@@ -57,7 +57,7 @@ func TestStrangerDoesNotHoldTheStart(t *testing.T) {
 	if c.ready {
 		t.Fatal("ready while somebody answers")
 	}
-	c.onHello("", testHello("x", 9))
+	c.OnHello("", testHello("x", 9))
 	c.unanswered(30, 30)
 	if !c.ready {
 		t.Fatal("not ready after the limit")
@@ -67,21 +67,21 @@ func TestStrangerDoesNotHoldTheStart(t *testing.T) {
 func TestPullThatGetsOnIsWaitedFor(t *testing.T) {
 	c := testCore(t, "a:1")
 	dials(c)
-	c.onHello("a:1", testHello("a", 1))
-	c.onHead(testHead("a", 1, 1, 0), viaTCP)
-	if c.pullFrom("a:1", 1) == nil {
+	c.OnHello("a:1", testHello("a", 1))
+	c.OnHead(testHead("a", 1, 1, 0), ViaTCP)
+	if c.PullFrom("a:1", 1) == nil {
 		t.Fatal("no pull")
 	}
-	st := new(pullState)
+	st := new(PullState)
 	for s := range 60 {
 		c.at(time.Duration(s) * time.Second)
-		c.onEntries(st, testBatch(1, uint64(s+1), 1).Changes)
-		c.tick()
+		c.OnEntries(st, testBatch(1, uint64(s+1), 1).Changes)
+		c.Tick()
 	}
 	if c.ready {
 		t.Fatal("ready in the middle of a pull that gets on")
 	}
-	c.at(60*time.Second + stalled).tick()
+	c.at(60*time.Second + stalled).Tick()
 	if !c.ready {
 		t.Fatal("a pull that does not get on is waited for")
 	}
@@ -95,36 +95,36 @@ func TestReadyAloneIsNotPulled(t *testing.T) {
 	if !c.ready {
 		t.Fatal("not ready alone")
 	}
-	c.onLinks(1)
-	c.onPresence(&Presence{Instance: 2, NodeID: "b", Address: "b:1", Up: true}, 1)
-	c.onResolved("b:1", []string{"b:1"})
+	c.OnLinks(1)
+	c.OnPresence(&Presence{Instance: 2, NodeID: "b", Address: "b:1", Up: true}, 1)
+	c.OnResolved("b:1", []string{"b:1"})
 	for try := range 3 {
-		c.at(time.Duration(10+3*try) * time.Second).tick()
+		c.at(time.Duration(10+3*try) * time.Second).Tick()
 		if got := dials(c); !slices.Equal(got, []string{"b:1"}) {
 			t.Fatalf("try %d: dials %v", try, got)
 		}
-		c.onHello("b:1", testHello("b", 2))
-		c.onHead(testHead("b", 2, uint64(try+1), 0), viaTCP)
-		pull := c.pullFrom("b:1", 2)
+		c.OnHello("b:1", testHello("b", 2))
+		c.OnHead(testHead("b", 2, uint64(try+1), 0), ViaTCP)
+		pull := c.PullFrom("b:1", 2)
 		if pull == nil || len(pull.Origins) != 0 {
 			t.Fatalf("try %d: pull %+v", try, pull)
 		}
 		if try < 2 {
-			c.onDialEnded("b:1", errTest)
+			c.OnDialEnded("b:1", errTest)
 			continue
 		}
-		c.onPullDone("b:1", 2, new(pullState), new(protocol.PeerDone))
-		c.onDialEnded("b:1", nil)
+		c.OnPullDone("b:1", 2, new(PullState), new(protocol.PeerDone))
+		c.OnDialEnded("b:1", nil)
 	}
-	c.at(20*time.Second).onHead(testHead("b", 2, 9, 0), viaMQTT)
-	c.at(21 * time.Second).tick()
+	c.at(20*time.Second).OnHead(testHead("b", 2, 9, 0), ViaMQTT)
+	c.at(21 * time.Second).Tick()
 	if got := dials(c); got != nil {
 		t.Fatalf("dials %v after the pull", got)
 	}
 }
 
 // holder returns a core that holds changes of an instance that ended long ago.
-func holder(t *testing.T, ended, seq uint64) *core {
+func holder(t *testing.T, ended, seq uint64) *Core {
 	t.Helper()
 	b := testCore(t)
 	b.set.NodeID, b.set.Instance, b.set.Address = "b", 2, "b:1"
@@ -134,23 +134,23 @@ func holder(t *testing.T, ended, seq uint64) *core {
 
 // meet has c hear b for some seconds, and pull if it wants to; it returns how
 // often it did so.
-func meet(t *testing.T, c, b *core, from, seconds int, done func() *protocol.PeerDone) (pulls int) {
+func meet(t *testing.T, c, b *Core, from, seconds int, done func() *protocol.PeerDone) (pulls int) {
 	t.Helper()
 	for s := from; s < from+seconds; s++ {
-		c.at(time.Duration(s) * time.Second).tick()
+		c.at(time.Duration(s) * time.Second).Tick()
 		h, err := DecodeHead(EncodeHead(b.head()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.onHead(h, viaMQTT)
+		c.OnHead(h, ViaMQTT)
 		for _, addr := range dials(c) {
-			c.onHello(addr, testHello("b", 2))
-			c.onHead(b.head(), viaTCP)
-			if c.pullFrom(addr, 2) != nil {
+			c.OnHello(addr, testHello("b", 2))
+			c.OnHead(b.head(), ViaTCP)
+			if c.PullFrom(addr, 2) != nil {
 				pulls++
-				c.onPullDone(addr, 2, new(pullState), done())
+				c.OnPullDone(addr, 2, new(PullState), done())
 			}
-			c.onDialEnded(addr, nil)
+			c.OnDialEnded(addr, nil)
 		}
 	}
 	return pulls
@@ -256,11 +256,11 @@ func TestWhatIsRememberedOfInstancesIsBoundedAndAges(t *testing.T) {
 	far.Entry.Version.HLC = 1 << 63
 	c.deferred = map[uint64]postponed{}
 	c.deferChange(&far)
-	c.tick()
+	c.Tick()
 	if len(c.deferred) != 1 {
 		t.Fatal("the deferral is gone at once")
 	}
-	c.at(forgetAfter + 1).tick()
+	c.at(forgetAfter + 1).Tick()
 	if len(c.active) != 0 || len(c.deferred) != 0 {
 		t.Fatalf("after a while %d active, %d deferred", len(c.active), len(c.deferred))
 	}
@@ -273,7 +273,7 @@ func TestVectorFitsIntoAPull(t *testing.T) {
 	}
 	c.vec.Adopt(c.set.Instance, Mark{1, 1})
 	done := &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: mix(0), Seq: 9, HLC: 9}, {Instance: 77, Seq: 1, HLC: 1}}}
-	c.onPullDone("a:1", 1, new(pullState), done)
+	c.OnPullDone("a:1", 1, new(PullState), done)
 	if c.vec.Prefix(mix(0)).Seq != 9 || c.vec.Has(77) {
 		t.Fatal("what is known does not move, or more becomes known")
 	}
@@ -292,17 +292,17 @@ func TestLateCopyIsNotRepeatedAtOnce(t *testing.T) {
 	copies := 0
 	for s := 1; s <= 600; s++ {
 		h := testHead("a", 1, uint64(s+2), 5)
-		c.at(time.Duration(s)*time.Second).onHead(h, viaMQTT)
-		c.tick()
+		c.at(time.Duration(s)*time.Second).OnHead(h, ViaMQTT)
+		c.Tick()
 		for _, addr := range dials(c) {
-			c.onHello(addr, testHello("a", 1))
-			if c.pullFrom(addr, 1) != nil {
+			c.OnHello(addr, testHello("a", 1))
+			if c.PullFrom(addr, 1) != nil {
 				copies++
-				st := new(pullState)
-				c.onEntries(st, future)
-				c.onPullDone(addr, 1, st, &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 1, Seq: 5, HLC: 5}}})
+				st := new(PullState)
+				c.OnEntries(st, future)
+				c.OnPullDone(addr, 1, st, &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: 1, Seq: 5, HLC: 5}}})
 			}
-			c.onDialEnded(addr, nil)
+			c.OnDialEnded(addr, nil)
 		}
 	}
 	if copies < 1 || copies > 3 {
@@ -313,16 +313,16 @@ func TestLateCopyIsNotRepeatedAtOnce(t *testing.T) {
 func TestPresenceThatIsNewerClearsDown(t *testing.T) {
 	c := joined(t)
 	up, down := &Presence{Instance: 1, NodeID: "a", Address: "a:1", Up: true}, &Presence{Instance: 1, NodeID: "a", Address: "a:1"}
-	c.onPresence(up, 5)
-	c.onPresence(down, 4) // the will was made before
+	c.OnPresence(up, 5)
+	c.OnPresence(down, 4) // the will was made before
 	if c.live(c.peers[1]) {
 		t.Fatal("a will does not count")
 	}
-	c.onPresence(up, 5)
+	c.OnPresence(up, 5)
 	if c.live(c.peers[1]) {
 		t.Fatal("a presence from before counts")
 	}
-	c.onPresence(up, 7)
+	c.OnPresence(up, 7)
 	if !c.live(c.peers[1]) {
 		t.Fatal("a newer presence does not count")
 	}
@@ -336,7 +336,7 @@ func TestDialsAtOnceAreBoundedAndFair(t *testing.T) {
 	c := testCore(t, names...)
 	seen := make(map[string]bool)
 	for s := 1; s < 60 && len(seen) < len(names); s++ {
-		c.at(time.Duration(s) * time.Second).tick()
+		c.at(time.Duration(s) * time.Second).Tick()
 		var busy []string
 		for addr, e := range c.endpoints {
 			if e.busy {
@@ -348,7 +348,7 @@ func TestDialsAtOnceAreBoundedAndFair(t *testing.T) {
 		}
 		for _, addr := range busy {
 			seen[addr] = true
-			c.onDialEnded(addr, errTest)
+			c.OnDialEnded(addr, errTest)
 		}
 	}
 	if len(seen) != len(names) {

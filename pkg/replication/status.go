@@ -31,7 +31,7 @@ type FailingAddress struct {
 }
 
 // failing returns the addresses whose last dials failed, more than once.
-func (c *core) failing() []FailingAddress {
+func (c *Core) failing() []FailingAddress {
 	var list []FailingAddress
 	for _, e := range c.endpointsByAddr() {
 		if e.err != "" && !e.self && e.fails > 1 {
@@ -79,7 +79,7 @@ type Lag struct {
 }
 
 // status returns the core's part of a Status.
-func (c *core) status() Status {
+func (c *Core) Status() Status {
 	s := Status{
 		Ready: c.ready && c.leaving == nil, Reasons: c.reasons(), Instance: c.set.Instance,
 		Vector: c.vec.Items(), Deferred: c.deferredList(), Failing: c.failing(), Gaps: len(c.wants), Pulling: len(c.pulling),
@@ -111,7 +111,7 @@ func (c *core) status() Status {
 }
 
 // deferredList returns the deferrals by instance.
-func (c *core) deferredList() []Deferred {
+func (c *Core) deferredList() []Deferred {
 	var list []Deferred
 	for _, id := range slices.Sorted(maps.Keys(c.deferred)) {
 		list = append(list, c.deferred[id].Deferred)
