@@ -20,7 +20,9 @@ import (
 //	       <-------------------  hello    or error, naming what differs
 //	auth   ------------------->           with a cluster secret only
 //	       <-------------------  auth     or error
+//	relay  ------------------->           optional: heads of other nodes
 //	head   ------------------->
+//	       <-------------------  relay    optional
 //	       <-------------------  head
 //	pull   ------------------->           optional: my vector
 //	       <-------------------  entries  any number of them
@@ -43,6 +45,7 @@ const (
 	FrameEntries FrameType = 5
 	FrameDone    FrameType = 6
 	FrameError   FrameType = 7
+	FrameRelay   FrameType = 8
 	// Types 16 to 63 are kept for repair sessions.
 )
 
@@ -63,6 +66,10 @@ func (t FrameType) String() string {
 		return "done"
 	case FrameError:
 		return "error"
+	case FrameRelay:
+		return "relay"
+	case FrameSync:
+		return "sync"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
@@ -85,7 +92,7 @@ func (t FrameType) limit() int {
 		return 4 << 10
 	case FrameAuth:
 		return 128
-	case FrameHead:
+	case FrameHead, FrameRelay, FrameSync:
 		return 256 << 10
 	case FramePull, FrameDone:
 		return 4 << 20 // so many items and spans take up to 2.2 MiB

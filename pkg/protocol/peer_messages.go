@@ -57,6 +57,9 @@ type PeerPull struct {
 	Spans  []VectorSpan `cbor:"2,keyasint,omitempty"`
 	// Origins limits the answer to changes of these instances; empty: all.
 	Origins []uint64 `cbor:"3,keyasint,omitempty"`
+	// Repair says that the asker can repair by a session, and need not be sent
+	// all that there is where the log does not reach back.
+	Repair bool `cbor:"4,keyasint,omitempty"`
 }
 
 // PeerDone ends the answer to a pull.
@@ -66,6 +69,9 @@ type PeerDone struct {
 	// Full says that all that the sender holds was sent, without sequences.
 	Full    bool   `cbor:"2,keyasint"`
 	Entries uint64 `cbor:"3,keyasint"`
+	// Floor says that the sender's log does not reach back to what is missing, and
+	// that it has left it to a repair session.
+	Floor bool `cbor:"4,keyasint,omitempty"`
 }
 
 // Codes of a PeerError.
@@ -76,6 +82,8 @@ const (
 	PeerCodeSecret    = "secret"
 	PeerCodeBusy      = "busy"
 	PeerCodeMalformed = "malformed"
+	PeerCodePaused    = "paused" // replication is paused here
+	PeerCodeSync      = "sync"   // no repair session is served here
 )
 
 // PeerError is a refusal, sent in an error frame.
