@@ -23,6 +23,16 @@ const (
 	CmdVersion
 	CmdInfo
 	CmdStats
+	CmdHash
+	CmdConverged
+	CmdSync
+	CmdDiff
+	CmdSyncs
+	CmdPeers
+	CmdReplicate
+	CmdForget
+	CmdTruncate
+	CmdDebug
 	CmdClient
 	CmdPeer
 	CmdQuit
@@ -40,6 +50,8 @@ const (
 	NoKeys Keys = iota
 	// FirstKey: the first one.
 	FirstKey
+	// SecondKey: the second one.
+	SecondKey
 	// AllKeys: all of them.
 	AllKeys
 	// KeyValuePairs: the first, third, fifth and so on; each is followed by
@@ -89,6 +101,8 @@ func (c *Command) IsKey(i int) bool {
 	switch c.Keys {
 	case FirstKey:
 		return i == 0
+	case SecondKey:
+		return i == 1
 	case AllKeys:
 		return true
 	case KeyValuePairs:
@@ -162,6 +176,36 @@ var table = []Command{
 	{ID: CmdStats, Name: "STATS",
 		Reply: "`name:value` lines, then `END`",
 		Help:  "Shows the counters of the node since its start."},
+	{ID: CmdHash, Name: "HASH", MinArgs: 0, MaxArgs: 1, Flags: Admin,
+		Usage: "[prefix]", Reply: "64 hex digits",
+		Help: "The Merkle root of all that this node holds at this moment, or the hash of the keys that begin with the prefix. Nodes with equal data answer the same."},
+	{ID: CmdConverged, Name: "CONVERGED", MinArgs: 0, MaxArgs: 1, Flags: Admin,
+		Usage: "[version]", Reply: "`EQUAL <epoch> <root>`, `DIFFERENT <peer> ...` or `UNKNOWN <reason> <peer> ...`",
+		Help: "Tells whether all nodes hold the same, with all writes that this node knows of, or with those up to a version (see below)."},
+	{ID: CmdSync, Name: "SYNC", MinArgs: 2, MaxArgs: 4, Flags: Admin,
+		Usage: "host port [--full] [--verify]", Reply: "`OK repaired=n compared=n bytes=n rounds=n ms=n`; with `--verify` `EQUAL` or `DIFFERENT n`",
+		Help: "Makes this node and the one at host and port equal, now; `--full` exchanges every key, whatever the hashes say, and `--verify` changes nothing."},
+	{ID: CmdDiff, Name: "DIFF", MinArgs: 2, MaxArgs: 3, Flags: Admin,
+		Usage: "host port [limit]", Reply: "`DIFF n`, then up to limit lines, then `END`",
+		Help: "Lists what differs between this node and the one at host and port; changes nothing (see below)."},
+	{ID: CmdSyncs, Name: "SYNCS", MinArgs: 0, MaxArgs: 1, Flags: Admin,
+		Usage: "[n]", Reply: "one line a session, then `END`",
+		Help: "Lists the last repair sessions, or the last n, newest first, each with its price."},
+	{ID: CmdPeers, Name: "PEERS", Flags: Admin,
+		Reply: "one line a node, then `END`",
+		Help:  "Lists the other nodes as this one sees them."},
+	{ID: CmdReplicate, Name: "REPLICATE", MinArgs: 1, MaxArgs: 1, Flags: Admin,
+		Usage: "enable|disable|status", Reply: "`OK`; status: `REPLICATION enabled <n> nodes` or `REPLICATION disabled <n> nodes`, then the lines of `PEERS`, then `END`",
+		Help: "Switches the exchange of changes on or off on this node until it stops, or tells whether it is on and how many nodes take part, this one included."},
+	{ID: CmdForget, Name: "FORGET", MinArgs: 1, MaxArgs: 1, Flags: Write | Admin,
+		Usage: "node_id", Reply: "`OK` or `NOT_FOUND`",
+		Help: "Takes a node that is gone for good off the members, on all nodes."},
+	{ID: CmdTruncate, Name: "TRUNCATE", Aliases: []string{"FLUSHDB"}, Flags: Write | Admin,
+		Reply: "`OK`",
+		Help:  "Removes all keys, on all nodes: every write that was stamped before. Writes after it stay."},
+	{ID: CmdDebug, Name: "DEBUG", MinArgs: 2, MaxArgs: 2, Keys: SecondKey, Flags: Read | Admin,
+		Usage: "KEY key", Reply: "for each facet held a line `# facet` and `name:value` lines, then `END`; or `(null)`",
+		Help: "Shows what this node holds of a key, deleted or not (see below)."},
 	{ID: CmdClient, Name: "CLIENT", MinArgs: 1, MaxArgs: 1, Flags: Admin,
 		Usage: "LIST", Reply: "one line a connection, then `END`",
 		Help: "Lists the connections."},

@@ -60,6 +60,10 @@ var (
 	// ErrBusy is returned to a request or an answer so large that the node found
 	// no memory for it in time.
 	ErrBusy = &Error{Message: "Too many large requests", Fatal: true}
+	// ErrConnectionFailed is returned when another node cannot be reached.
+	ErrConnectionFailed = &Error{Message: "Connection failed"}
+	// ErrInterrupted is returned when the node stops before it has the answer.
+	ErrInterrupted = &Error{Message: "Interrupted", Fatal: true}
 	// ErrInternal is returned for a failure that is not the client's; the
 	// node's log has it.
 	ErrInternal = &Error{Message: "Internal error"}
@@ -70,6 +74,10 @@ func ReadOnly(why string) *Error { return &Error{Message: "Read only: " + why} }
 
 // NotReady returns the error of a node that does not serve data yet.
 func NotReady(why string) *Error { return &Error{Message: "Not ready: " + why} }
+
+// SyncFailed returns the error of a session with another node that did not come
+// to its end, or that the other refused.
+func SyncFailed(why string) *Error { return &Error{Message: "Sync failed: " + why} }
 
 // RESPRefusal answers a client of the Redis protocol, in its own form.
 const RESPRefusal = "-ERR RESP is not supported yet; send one command a line as text, for example: GET key\r\n"

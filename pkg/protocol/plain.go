@@ -29,6 +29,9 @@ const lineEnd = "\r\n"
 func (Plain) Append(dst []byte, c *Command, r *Reply) []byte {
 	switch r.Kind {
 	case Lines:
+		if r.Text != "" {
+			dst = append(append(dst, r.Text...), lineEnd...)
+		}
 		return dst
 	case List:
 		return appendPlainHead(dst, c, r)

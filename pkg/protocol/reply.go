@@ -19,7 +19,8 @@ const (
 	// List is Int elements of Elements. Bulk, if not nil, is the cursor of the
 	// next page.
 	List
-	// Lines is a report of as many elements as there are.
+	// Lines is a report of as many elements as there are. Text, if not empty, is
+	// a line before them.
 	Lines
 	// Failure is an error's message, in Text.
 	Failure

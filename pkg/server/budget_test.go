@@ -68,7 +68,7 @@ func TestLargeAnswersWaitForRoom(t *testing.T) {
 		if st := s.advance(); st != needRoom || s.need == 0 || len(store.values["big"]) != len(big) {
 			t.Fatalf("%s: status %d, needs %d", request, st, s.need)
 		}
-		s.need = 0
+		s.takeNeed()
 		s.env.replies.release(other)
 		out := ""
 		for st := flushOutput; st == flushOutput; {

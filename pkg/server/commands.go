@@ -13,26 +13,36 @@ import (
 type handler func(s *session, args [][]byte) protocol.Reply
 
 var handlers = [protocol.NumCommands]handler{
-	protocol.CmdSet:      (*session).set,
-	protocol.CmdGet:      (*session).get,
-	protocol.CmdDel:      (*session).del,
-	protocol.CmdExists:   (*session).exists,
-	protocol.CmdMGet:     (*session).mGet,
-	protocol.CmdMSet:     (*session).mSet,
-	protocol.CmdAppend:   (*session).append,
-	protocol.CmdPrepend:  (*session).prepend,
-	protocol.CmdScan:     (*session).scan,
-	protocol.CmdDBSize:   (*session).dbSize,
-	protocol.CmdMemory:   (*session).memory,
-	protocol.CmdPing:     (*session).ping,
-	protocol.CmdEcho:     (*session).echo,
-	protocol.CmdVersion:  (*session).version,
-	protocol.CmdInfo:     (*session).info,
-	protocol.CmdStats:    (*session).stats,
-	protocol.CmdClient:   (*session).client,
-	protocol.CmdPeer:     (*session).peer,
-	protocol.CmdQuit:     (*session).quit,
-	protocol.CmdShutdown: (*session).shutdown,
+	protocol.CmdSet:       (*session).set,
+	protocol.CmdGet:       (*session).get,
+	protocol.CmdDel:       (*session).del,
+	protocol.CmdExists:    (*session).exists,
+	protocol.CmdMGet:      (*session).mGet,
+	protocol.CmdMSet:      (*session).mSet,
+	protocol.CmdAppend:    (*session).append,
+	protocol.CmdPrepend:   (*session).prepend,
+	protocol.CmdScan:      (*session).scan,
+	protocol.CmdDBSize:    (*session).dbSize,
+	protocol.CmdMemory:    (*session).memory,
+	protocol.CmdPing:      (*session).ping,
+	protocol.CmdEcho:      (*session).echo,
+	protocol.CmdVersion:   (*session).version,
+	protocol.CmdInfo:      (*session).info,
+	protocol.CmdStats:     (*session).stats,
+	protocol.CmdHash:      (*session).hash,
+	protocol.CmdConverged: (*session).converged,
+	protocol.CmdSync:      (*session).sync,
+	protocol.CmdDiff:      (*session).diff,
+	protocol.CmdSyncs:     (*session).syncs,
+	protocol.CmdPeers:     (*session).peers,
+	protocol.CmdReplicate: (*session).replicate,
+	protocol.CmdForget:    (*session).forget,
+	protocol.CmdTruncate:  (*session).truncate,
+	protocol.CmdDebug:     (*session).debug,
+	protocol.CmdClient:    (*session).client,
+	protocol.CmdPeer:      (*session).peer,
+	protocol.CmdQuit:      (*session).quit,
+	protocol.CmdShutdown:  (*session).shutdown,
 }
 
 func (s *session) get(args [][]byte) protocol.Reply {
@@ -121,7 +131,7 @@ func (k *keyValues) Next(r *protocol.Reply) bool {
 		return false
 	}
 	*r = k.session.get(k.keys[:1])
-	if k.session.need == 0 {
+	if k.session.held == needInput {
 		k.keys = k.keys[1:]
 	}
 	return true
@@ -153,6 +163,11 @@ func (s *session) ping(args [][]byte) protocol.Reply {
 func (s *session) echo(args [][]byte) protocol.Reply { return protocol.BulkReply(args[0]) }
 
 func (s *session) version([][]byte) protocol.Reply { return protocol.StatusReply(s.env.version) }
+
+func (s *session) truncate([][]byte) protocol.Reply {
+	t, err := s.env.store.Truncate()
+	return s.done(t, err)
+}
 
 func (s *session) client(args [][]byte) protocol.Reply {
 	if !protocol.IsWord(args[0], "LIST") {
@@ -217,6 +232,5 @@ func (s *session) fail(err error) protocol.Reply {
 	case errors.As(err, &readOnly):
 		return protocol.ErrorReply(protocol.ReadOnly(readOnly.Why))
 	}
-	s.env.failed(s.command.Name, err)
-	return protocol.ErrorReply(protocol.ErrInternal)
+	return s.env.refuse(s.command, err)
 }

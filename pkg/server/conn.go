@@ -35,6 +35,7 @@ const (
 	phaseQueued                 // for memory for a large request or answer
 	phaseExecuting
 	phaseWaiting // for a write to be durable
+	phaseCalling // other nodes, or the index
 	phaseWriting
 	phasePeer
 	phaseClosing
@@ -43,7 +44,7 @@ const (
 )
 
 func (p phase) String() string {
-	return [...]string{"idle", "reserved", "receiving", "queued", "executing", "waiting", "writing", "peer", "closing"}[p]
+	return [...]string{"idle", "reserved", "receiving", "queued", "executing", "waiting", "calling", "writing", "peer", "closing"}[p]
 }
 
 // moment is a phase and when it began, in one word: the server's time in
@@ -68,6 +69,7 @@ type conn struct {
 	heard   atomic.Bool // whether a peer has sent anything since PEER
 	input   claim       // of the server's input budget
 	pace    pace
+	away    time.Duration // spent in calls since the last account
 
 	// What others see of the connection; only its goroutine writes.
 	moment   atomic.Uint64
@@ -182,9 +184,7 @@ func (c *conn) converse() status {
 		}
 		n, err := c.net.Read(buf)
 		if n > 0 {
-			c.bytesIn.Store(c.bytesIn.Load() + uint64(n))
-			c.server.metrics.bytesIn.Add(uint64(n))
-			c.session.fill(n)
+			c.received(n)
 			end, ok := c.answer()
 			if !ok || end != needInput {
 				return end
@@ -194,6 +194,13 @@ func (c *conn) converse() status {
 			return c.giveUp(protocol.ErrUnfinished) // all that came whole is answered
 		}
 	}
+}
+
+// received says that n bytes were read to the session's space.
+func (c *conn) received(n int) {
+	c.bytesIn.Store(c.bytesIn.Load() + uint64(n))
+	c.server.metrics.bytesIn.Add(uint64(n))
+	c.session.fill(n)
 }
 
 // space returns where to read to, nil if the connection must end. A request that
@@ -232,8 +239,7 @@ func (c *conn) claim(b *budget, claim *claim, n int64) bool {
 
 // waitForReply claims what the session needs to answer.
 func (c *conn) waitForReply() bool {
-	need := c.session.need
-	c.session.need = 0
+	need := c.session.takeNeed()
 	c.server.replies.release(&c.session.claim)
 	return c.claim(&c.server.replies, &c.session.claim, need)
 }
@@ -277,6 +283,8 @@ func (c *conn) execute(at time.Duration) (want status, ok bool) {
 			if !c.waitForReply() {
 				return c.giveUp(protocol.ErrBusy), false
 			}
+		case needCall:
+			c.call()
 		case flushOutput:
 		default:
 			return want, true
@@ -335,13 +343,15 @@ func (c *conn) wait(t journal.Ticket, at time.Duration) bool {
 }
 
 // account moves what the session counted to the metrics and returns the number
-// of requests.
+// of requests. How long calls took, which wait for others, says nothing of how
+// fast this node answers.
 func (c *conn) account(spent time.Duration) uint64 {
 	t := &c.session.tally
 	n := t.total
 	if n > 0 {
 		c.session.last.Store(uint32(t.last))
-		c.server.metrics.latency.observe(spent, n)
+		c.server.metrics.latency.observe(max(0, spent-c.away), n)
+		c.away = 0
 		t.moveTo(c.server.metrics)
 	}
 	return n

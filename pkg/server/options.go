@@ -57,6 +57,10 @@ type Options struct {
 	Version string
 	// Store is what the commands act on.
 	Store Store
+	// Repair and Cluster serve the commands about other nodes; where one is nil,
+	// its commands are not authorized.
+	Repair  Repair
+	Cluster Cluster
 
 	// Ready returns why data commands are not served, nil if they are. It is
 	// called once for a batch of requests and must be quick. A nil Ready means
@@ -87,9 +91,9 @@ type Section struct {
 	Fields []Field
 }
 
-// Field is one line of INFO or STATS.
+// Field is one line of INFO or STATS, or one word of a Record.
 type Field struct {
-	Name  string // lower case, no colon
+	Name  string // lower case, no colon and no equals sign
 	Value string
 }
 

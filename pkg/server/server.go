@@ -86,6 +86,8 @@ func newServer(opts Options, ln net.Listener) (*Server, error) {
 	s.metrics = newMetrics(s.counts)
 	s.env = environment{
 		store:    opts.Store,
+		repair:   opts.Repair,
+		cluster:  opts.Cluster,
 		ready:    opts.Ready,
 		version:  opts.Version,
 		peers:    opts.Peer != nil,

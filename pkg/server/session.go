@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"sync/atomic"
 
 	"merklekv/pkg/journal"
@@ -28,6 +29,9 @@ const (
 	// needRoom: flush, wait for session.need bytes of the reply budget, and
 	// advance again.
 	needRoom
+	// needCall: flush, run session.call, hand its reply to session.called, and
+	// advance again.
+	needCall
 	// closeConn: flush, then close.
 	closeConn
 	// upgrade: flush, then hand the connection and the rest of the input to the
@@ -38,6 +42,8 @@ const (
 // environment is what the commands of all sessions act on.
 type environment struct {
 	store    Store
+	repair   Repair       // nil: not authorized
+	cluster  Cluster      // nil: not authorized
 	ready    func() error // why data is not served, nil if it is
 	version  string
 	peers    bool // whether PEER is served
@@ -91,9 +97,15 @@ type session struct {
 	scratch []byte // a value on its way from the store to the output
 	mget    keyValues
 	claim   claim // of the reply budget
-	need    int64 // bytes that the present request lacks to be answered
-	tally   tally
-	ready   readiness
+	// held is what the present request waits for before it can be answered:
+	// needRoom or needCall, needInput for nothing.
+	held status
+	need int64 // bytes that it lacks, of needRoom
+	// call is the part of the request that blocks, of needCall. It does not touch
+	// the session.
+	call  func(context.Context) protocol.Reply
+	tally tally
+	ready readiness
 }
 
 // readiness remembers within one advance what the node said.
@@ -121,8 +133,11 @@ func (s *session) space() []byte {
 	if s.filled && cap(s.in) < usualInput {
 		s.resize(usualInput)
 	}
-	return s.in[len(s.in):cap(s.in)]
+	return s.free()
 }
+
+// free returns the part of the space that is there without moving anything.
+func (s *session) free() []byte { return s.in[len(s.in):cap(s.in)] }
 
 // grow makes the input buffer four times as large, up to what the longest request
 // and its line end take; the parser refuses whatever fills that.
@@ -172,7 +187,7 @@ func (s *session) takeTicket() journal.Ticket {
 // flushed says that the output was written.
 func (s *session) flushed() {
 	s.out = s.out[:0]
-	if !s.emitting && s.claim.bytes.Load() != 0 {
+	if !s.emitting && s.held == needInput && s.claim.bytes.Load() != 0 {
 		s.env.replies.release(&s.claim)
 	}
 	if cap(s.out) > keptOutput {
@@ -186,8 +201,8 @@ func (s *session) advance() status {
 	s.ready = readiness{}
 	for {
 		if s.emitting && !s.emit() {
-			if s.need > 0 {
-				return needRoom
+			if s.held != needInput {
+				return s.held
 			}
 			return flushOutput
 		}
@@ -203,9 +218,11 @@ func (s *session) advance() status {
 			return needInput
 		}
 		s.execute(req, err)
-		if s.need > 0 {
-			s.pos -= n // once more when there is room
-			return needRoom
+		if s.held != needInput {
+			if s.held == needRoom {
+				s.pos -= n // once more when there is room
+			}
+			return s.held
 		}
 	}
 }
@@ -217,9 +234,17 @@ func (s *session) afford(n int64) bool {
 	if n <= keptValue || lack <= 0 || s.env.replies.try(&s.claim, lack) {
 		return true
 	}
-	s.need = n
+	s.held, s.need = needRoom, n
 	s.scratch = nil
 	return false
+}
+
+// takeNeed returns the bytes that the present request lacks, and takes them for
+// given.
+func (s *session) takeNeed() int64 {
+	n := s.need
+	s.held, s.need = needInput, 0
+	return n
 }
 
 // execute answers one request. err is what was wrong with it.
@@ -239,7 +264,7 @@ func (s *session) execute(req protocol.Request, err error) {
 	default:
 		s.reply = handlers[id](s, req.Args)
 	}
-	if s.need > 0 {
+	if s.held != needInput {
 		s.reply = protocol.Reply{}
 		return
 	}
@@ -248,6 +273,11 @@ func (s *session) execute(req protocol.Request, err error) {
 		s.out = append(s.out, protocol.RESPRefusal...)
 		return
 	}
+	s.write()
+}
+
+// write writes the reply, of a list its head.
+func (s *session) write() {
 	s.out = s.dialect.Append(s.out, s.command, &s.reply)
 	s.emitting = s.reply.Elements != nil
 	if cap(s.scratch) > keptValue {
@@ -265,7 +295,7 @@ func (s *session) emit() bool {
 			s.reply, s.element = protocol.Reply{}, protocol.Reply{}
 			return true
 		}
-		if s.need > 0 {
+		if s.held != needInput {
 			return false
 		}
 		s.out = s.dialect.AppendElement(s.out, s.command, &s.reply, &s.element)

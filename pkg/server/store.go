@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"merklekv/pkg/journal"
+	"merklekv/pkg/kv"
 )
 
 // Store is the keyspace that commands act on. Its methods are called by many
@@ -22,6 +23,11 @@ type Store interface {
 	Prepend(dst, key, prefix []byte) (value []byte, t journal.Ticket, err error)
 	// MSet stores key, value, key, value and so on: all or none.
 	MSet(pairs [][]byte) (journal.Ticket, error)
+	// Truncate removes all keys, here and on every other node: whatever was
+	// written before it.
+	Truncate() (journal.Ticket, error)
+	// Held returns all that is held of a key, whether readers see it or not.
+	Held(key []byte) []kv.Held
 	// Len is the number of keys.
 	Len() int
 	// Scan returns up to limit keys greater than after that begin with prefix,

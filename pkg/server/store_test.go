@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"merklekv/pkg/hlc"
 	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 )
@@ -102,6 +103,26 @@ func (m *memory) MSet(pairs [][]byte) (t journal.Ticket, err error) {
 		t, err = m.Set(pairs[i], pairs[i+1])
 	}
 	return t, err
+}
+
+func (m *memory) Truncate() (journal.Ticket, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return 0, m.fail
+	}
+	clear(m.values)
+	return m.nextLocked(), nil
+}
+
+// Held shows a value as written one millisecond after 1970 began.
+func (m *memory) Held(key []byte) []kv.Held {
+	v, ok := m.Get(nil, key)
+	if !ok {
+		return nil
+	}
+	version := kv.Version{HLC: hlc.At(1) + 2, Instance: 3}
+	return []kv.Held{{Entry: kv.Entry{Key: key, Version: version, Value: v}, Visible: true}}
 }
 
 func (m *memory) Len() int {

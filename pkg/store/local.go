@@ -12,6 +12,10 @@ func (s *Store) checkWrite(key []byte) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
+	return s.checkReadOnly()
+}
+
+func (s *Store) checkReadOnly() error {
 	if why := s.readOnly.Load(); why != nil {
 		return &kv.ReadOnlyError{Why: *why}
 	}
@@ -62,14 +66,14 @@ func (s *Store) setLocked(sh *shard, hash uint32, e *kv.Entry) (journal.Ticket, 
 }
 
 // prepare finds the place of e, and writes its record but for the version unless
-// that is left to the log. It checks the memory limit, so it is for client writes.
+// that is left to the log. It checks the memory limit, so it is for local writes.
 func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, draft, error) {
 	if err := s.reserve(sh, 1); err != nil {
 		return place{}, draft{}, err
 	}
 	p := s.lookup(sh, hash, e.Key, e.Facet)
 	size := entrySize(e)
-	if !e.IsTombstone() && s.overLimit(int64(slotSize(size)-s.slotSizeOf(p.old))) {
+	if !e.IsTombstone() && s.overLimit(int64(slotSize(size)-s.slotSizeOf(p.old))) && !e.IsReserved() {
 		return place{}, draft{}, kv.ErrStorageFull
 	}
 	if size <= smallRecord {

@@ -4,10 +4,6 @@ import (
 	"merklekv/pkg/kv"
 )
 
-// markFacet is the facet of the reserved key that holds the truncation mark: its
-// version kills every client's version at or below it.
-const markFacet = "t"
-
 // Apply merges a change that another node made and says what became of it. The
 // store copies what it keeps. It never announces the change, so nothing is sent
 // on.
@@ -84,27 +80,4 @@ func (s *Store) contest(old ref, e *kv.Entry) kv.Outcome {
 		return kv.Lost
 	}
 	return kv.Known
-}
-
-// raiseMarks makes readers see the truncation mark v.
-func (s *Store) raiseMarks(v kv.Version) {
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		if sh.mark.Less(v) {
-			sh.mark = v
-			s.recount(sh)
-		}
-		sh.mu.Unlock()
-	}
-}
-
-// recount counts the keys of a shard anew.
-func (s *Store) recount(sh *shard) {
-	sh.keys, sh.tombstones = 0, 0
-	for _, slot := range sh.table.slots {
-		if slot != 0 {
-			s.count(sh, record(s.arena.at(slotRef(slot))), +1)
-		}
-	}
 }
