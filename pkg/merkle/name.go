@@ -2,26 +2,34 @@ package merkle
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
 // noBit is the first differing bit of equal names: behind every bit.
-const noBit = 1<<31 - 1
+const noBit = math.MaxInt32
+
+// CompareNames orders names as the tree does: by the bytes of the key, then by
+// the bytes of the facet, what is a prefix first. It returns -1, 0 or +1.
+func CompareNames(k1, f1, k2, f2 []byte) int {
+	if c := bytes.Compare(k1, k2); c != 0 {
+		return c
+	}
+	return bytes.Compare(f1, f2)
+}
 
 // bitOf returns bit p of a name's bit string: for every byte of the key a 1 and
 // its eight bits, the most significant first, then a 0; then the facet in the
-// same way. So a key comes before the keys that it is a prefix of, and no bit
-// string is a prefix of another.
+// same way. No bit string is a prefix of another, and they are ordered as the
+// names are. Behind its end a bit string has zeros.
 func bitOf(key, facet []byte, p int) int {
-	if end := 9 * len(key); p < end {
+	end := 9 * len(key)
+	switch {
+	case p < end:
 		return byteBit(key, p)
-	} else if p == end {
-		return 0
-	} else {
-		p -= end + 1
-	}
-	if p < 9*len(facet) {
-		return byteBit(facet, p)
+	case p > end && p-end-1 < 9*len(facet):
+		return byteBit(facet, p-end-1)
 	}
 	return 0
 }
@@ -37,34 +45,58 @@ func byteBit(b []byte, p int) int {
 // firstDifference returns the first bit in which two names differ, noBit if
 // they are equal.
 func firstDifference(k1, f1, k2, f2 []byte) int {
-	if p := firstByteDifference(k1, k2); p >= 0 {
+	if p := differingBit(k1, k2); p != noBit {
 		return p
 	}
-	if p := firstByteDifference(f1, f2); p >= 0 {
+	if p := differingBit(f1, f2); p != noBit {
 		return 9*len(k1) + 1 + p
 	}
 	return noBit
 }
 
-// firstByteDifference returns the first differing bit of two coded byte strings,
-// -1 if they are equal.
-func firstByteDifference(a, b []byte) int {
-	if bytes.Equal(a, b) {
-		return -1
-	}
+// differingBit is firstDifference for one coded byte string.
+func differingBit(a, b []byte) int {
 	i := commonPrefix(a, b)
-	if i == len(a) || i == len(b) {
+	switch {
+	case i < len(a) && i < len(b):
+		return 9*i + 1 + bits.LeadingZeros8(a[i]^b[i])
+	case len(a) != len(b):
 		return 9 * i
 	}
-	return 9*i + 1 + bits.LeadingZeros8(a[i]^b[i])
+	return noBit
 }
 
+// commonPrefix returns how many bytes a and b have in common at the start.
 func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
+	n, i := min(len(a), len(b)), 0
+	for ; i+8 <= n; i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
 		}
 	}
-	return n
+	for ; i < n && a[i] == b[i]; i++ {
+	}
+	return i
+}
+
+// criticalBit returns the bit at which sorted updates part, noBit if there is
+// one update only.
+func criticalBit(u []Update) int {
+	first, last := &u[0], &u[len(u)-1]
+	return firstDifference(first.Key, first.Facet, last.Key, last.Facet)
+}
+
+// splitAt returns how many of the sorted updates have a 0 at a bit before which
+// they are all equal.
+func splitAt(u []Update, bit int) int {
+	lo, hi := 0, len(u)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if bitOf(u[mid].Key, u[mid].Facet, bit) == 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
 }
