@@ -46,7 +46,7 @@ const (
 	FrameDone    FrameType = 6
 	FrameError   FrameType = 7
 	FrameRelay   FrameType = 8
-	// Types 16 to 63 are kept for repair sessions.
+	// Types 16 to 63 are kept for repair sessions: see peer_sync.go.
 )
 
 // String returns the type's name as messages show it.
@@ -101,7 +101,7 @@ func (t FrameType) limit() int {
 	case FrameError:
 		return 1 << 10
 	}
-	return 0
+	return t.sync().limit
 }
 
 // Errors of a peer that does not keep to the frames.
