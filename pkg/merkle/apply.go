@@ -67,6 +67,10 @@ func (a *applier) apply(n node, u []Update) node {
 	}
 	switch x := n.(type) {
 	case *inner:
+		if len(u) == 1 {
+			key, facet := x.nearest(&u[0]).first()
+			return a.applyOne(x, u, firstDifference(u[0].Key, u[0].Facet, key, facet))
+		}
 		key, facet := x.first()
 		return a.applyInner(x, key, facet, u)
 	case *bucket:
@@ -78,11 +82,44 @@ func (a *applier) apply(n node, u []Update) node {
 	return a.build(additions(u))
 }
 
+// nearest returns the bucket of n to which the bits of an update's name lead.
+func (n *inner) nearest(u *Update) *bucket {
+	for {
+		next := n.child(bitOf(u.Key, u.Facet, int(n.bit)))
+		b, ok := next.(*bucket)
+		if ok {
+			return b
+		}
+		n = next.(*inner)
+	}
+}
+
+// applyOne is apply for one update whose name differs at the bit given from the
+// names in the bucket to which its bits lead, and so, before that, from none on
+// the way: no other bucket must be looked at.
+func (a *applier) applyOne(n node, u []Update, bit int) node {
+	x, ok := n.(*inner)
+	if !ok {
+		return a.apply(n, u)
+	}
+	if bit < int(x.bit) {
+		made := a.build(additions(u))
+		if bitOf(u[0].Key, u[0].Facet, bit) == 0 {
+			return join(bit, made, n)
+		}
+		return join(bit, n, made)
+	}
+	if bitOf(u[0].Key, u[0].Facet, int(x.bit)) == 0 {
+		return x.with(a.applyOne(x.left, u, bit), x.right)
+	}
+	return x.with(x.left, a.applyOne(x.right, u, bit))
+}
+
 // applyInner is apply for an inner node whose first item has the name given:
 // its way to the left needs no second look for that name.
 func (a *applier) applyInner(n *inner, key, facet []byte, u []Update) node {
-	if len(u) == 0 {
-		return n
+	if len(u) < 2 {
+		return a.apply(n, u)
 	}
 	// All updates agree with n's items before this bit, as the first and the
 	// last of them do.
@@ -104,10 +141,7 @@ func (a *applier) applyInner(n *inner, key, facet []byte, u []Update) node {
 	}, func(a *applier) node {
 		return a.apply(n.right, u[cut:])
 	})
-	if l == n.left && r == n.right {
-		return n
-	}
-	return join(int(n.bit), l, r)
+	return n.with(l, r)
 }
 
 // additions returns the updates that do not remove, u itself if all are such.

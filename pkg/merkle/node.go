@@ -58,6 +58,22 @@ func join(bit int, left, right node) node {
 	return n
 }
 
+// with returns n with other children, n itself if they are the same.
+func (n *inner) with(left, right node) node {
+	if left == n.left && right == n.right {
+		return n
+	}
+	return join(int(n.bit), left, right)
+}
+
+// child returns the side of n for names with that bit.
+func (n *inner) child(bit int) node {
+	if bit == 0 {
+		return n.left
+	}
+	return n.right
+}
+
 // flatten returns the bucket of the items of two.
 func flatten(left, right *bucket) *bucket {
 	items, arena := left.load(make([]Update, 0, maxFlat), make([]byte, 0, 2048))

@@ -68,14 +68,6 @@ func trimInner(n *inner, bound []byte, high bool) node {
 	}
 }
 
-// with returns n with other children, n itself if they are the same.
-func (n *inner) with(left, right node) node {
-	if left == n.left && right == n.right {
-		return n
-	}
-	return join(int(n.bit), left, right)
-}
-
 func trimBucket(b *bucket, bound []byte, high bool) node {
 	items, _ := b.load(make([]Update, 0, maxFlat), make([]byte, 0, 2048))
 	cut, _ := slices.BinarySearchFunc(items, bound, func(it Update, bound []byte) int {

@@ -44,10 +44,7 @@ func (t Tree) Get(key, facet []byte) (Tag, bool) {
 	for {
 		switch x := n.(type) {
 		case *inner:
-			n = x.left
-			if bitOf(key, facet, int(x.bit)) == 1 {
-				n = x.right
-			}
+			n = x.child(bitOf(key, facet, int(x.bit)))
 		case *bucket:
 			return x.find(key, facet)
 		default:
