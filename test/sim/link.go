@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"merklekv/pkg/protocol"
+	"merklekv/pkg/replication"
+)
+
+const (
+	dialTimeout = 2 * time.Second
+	stepTimeout = 3 * time.Second
+)
+
+var (
+	errRefused = errors.New("connection refused")
+	errTimeout = errors.New("timed out")
+	errBroken  = errors.New("connection reset")
+)
+
+// link is a connection of two nodes, as far as it matters here: frames arrive in
+// order, some time later, or the link ends.
+type link struct {
+	w        *world
+	a, b     *node // a dialled
+	lives    [2]int
+	arrives  [2]time.Duration // the last frame to each end
+	ended    bool
+	onEnd    func(error) // at a, if that is still there
+	carried  int
+	messages int
+}
+
+// dial has a node do what a core's dial asks for.
+func (w *world) dial(n *node, addr string) {
+	w.connect(n, addr, func(err error) { n.call(func() { n.core.OnDialEnded(addr, err) }) }, func(l *link) { l.exchange(addr) })
+}
+
+// connect opens a link to an address. then runs at the dialler; ended does, once,
+// when the link is over or none came about.
+func (w *world) connect(n *node, addr string, ended func(error), then func(*link)) {
+	to := w.at(addr)
+	switch {
+	case to == nil || !w.net.joined(n.id, to.id):
+		n.after(dialTimeout, func() { ended(errTimeout) })
+	case !to.up:
+		n.after(time.Millisecond, func() { ended(errRefused) })
+	default:
+		l := &link{w: w, a: n, b: to, lives: [2]int{n.life, to.life}, onEnd: ended}
+		l.pass(to, 16, func() { l.pass(n, 64, func() { then(l) }) })
+	}
+}
+
+// at returns the node with an address.
+func (w *world) at(addr string) *node {
+	i := slices.IndexFunc(w.nodes, func(n *node) bool { return n.addr == addr })
+	if i < 0 {
+		return nil
+	}
+	return w.nodes[i]
+}
+
+// end closes the link.
+func (l *link) end(err error) {
+	if l.ended {
+		return
+	}
+	l.ended = true
+	if l.a.up && l.a.life == l.lives[0] {
+		l.onEnd(err)
+	}
+}
+
+// fail ends the link as an end finds out that sees nothing any more.
+func (l *link) fail(err error, after time.Duration) {
+	l.w.trace.note("link fails", uint64(l.a.id), uint64(l.b.id))
+	l.a.after(after, func() { l.end(err) })
+}
+
+// pass brings a frame of a number of bytes to an end, where fn takes it in.
+func (l *link) pass(to *node, size int, fn func()) {
+	l.carried += size
+	l.w.count.linkBytes += uint64(size)
+	if l.w.net.breaks() {
+		l.fail(errBroken, 0)
+		return
+	}
+	side := 0
+	if to == l.b {
+		side = 1
+	}
+	at := max(l.w.now+l.w.net.trip(), l.arrives[side])
+	l.arrives[side] = at
+	var arrive func()
+	arrive = func() {
+		now := l.w.now
+		switch {
+		case l.ended:
+		case l.a.life != l.lives[0] || l.b.life != l.lives[1]:
+			l.fail(errBroken, 0)
+		case !l.w.net.joined(l.a.id, l.b.id):
+			l.fail(errTimeout, stepTimeout)
+		case to.pause > now+stepTimeout:
+			l.fail(errTimeout, stepTimeout)
+		case to.pause > now:
+			l.w.after(to.pause-now, arrive)
+		default:
+			fn()
+		}
+	}
+	l.w.after(at-l.w.now, arrive)
+}
+
+// exchange swaps heads and pulls what the dialler's core then asks for.
+func (l *link) exchange(addr string) {
+	a, b := l.a, l.b
+	var ours []byte
+	if !l.greet(addr, &ours) {
+		return
+	}
+	l.pass(b, len(ours), func() {
+		b.call(func() {
+			b.core.OnHello("", a.hello())
+			b.core.OnHead(l.w.head(ours), replication.ViaTCP)
+		})
+		theirs := b.core.HeadNow()
+		l.pass(a, len(theirs), func() {
+			var pull *protocol.PeerPull
+			a.call(func() {
+				a.core.OnHead(l.w.head(theirs), replication.ViaTCP)
+				pull = a.core.PullFrom(addr, b.instance)
+			})
+			if pull == nil {
+				l.end(nil)
+				return
+			}
+			l.pass(b, len(protocol.EncodeCBOR(pull)), func() { l.answer(addr, pull) })
+		})
+	})
+}
+
+// greet has the dialler take in who answered, and returns its head.
+func (l *link) greet(addr string, ours *[]byte) bool {
+	var err error
+	l.a.call(func() {
+		if err = l.a.core.OnHello(addr, l.b.hello()); err == nil {
+			*ours = l.a.core.HeadNow()
+		}
+	})
+	if err != nil {
+		l.end(nil)
+	}
+	return err == nil
+}
+
+// answer sends what a pull asks for. It is made at once and arrives frame by
+// frame.
+func (l *link) answer(addr string, pull *protocol.PeerPull) {
+	a, b := l.a, l.b
+	st := new(replication.PullState)
+	held := b.core.Held()
+	answer := replication.NewAnswer(replica{b.store, b}, held, pull, func(payload ...[]byte) error {
+		frame := slices.Concat(payload...)
+		l.pass(a, len(frame), func() {
+			changes, err := protocol.DecodeEntries(frame, 0, 0)
+			if err != nil {
+				l.w.fail("node %d answers a pull with what cannot be read: %v", b.id, err)
+			}
+			l.w.trace.note("pulled", uint64(a.id), uint64(b.id), uint64(len(changes)))
+			a.call(func() { a.core.OnEntries(st, changes) })
+		})
+		return nil
+	})
+	done, err := answer.Run()
+	if err != nil {
+		l.w.fail("node %d cannot answer a pull: %v", b.id, err)
+	}
+	l.w.count.pulls++
+	if done.Full {
+		l.w.count.fullCopies++
+	}
+	l.pass(a, 32, func() {
+		a.call(func() { a.core.OnPullDone(addr, b.instance, st, done) })
+		l.end(nil)
+	})
+}
+
+// head reads the body of a head that came on a link.
+func (w *world) head(body []byte) *replication.Head {
+	h, err := replication.DecodeHead(body)
+	if err != nil {
+		w.fail("a head that cannot be read: %v", err)
+		return &replication.Head{}
+	}
+	return h
+}

@@ -1,0 +1,210 @@
+// Command sim runs whole clusters in one goroutine each: the real clock, store,
+// replication, index and sessions of three to five nodes, a network that loses,
+// repeats, delays and cuts, and virtual time. What a seed draws decides all that
+// happens, so every run can be had again.
+//
+//	go run ./test/sim -seeds 1000
+//	go run ./test/sim -profile skewed -seed 17 -v
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+)
+
+func main() {
+	debug.SetGCPercent(400) // many short lives: memory for time
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+type options struct {
+	seeds   int
+	first   uint64
+	seed    uint64
+	profile string
+	verbose bool
+	workers int
+	limit   time.Duration
+}
+
+func run(args []string, out, errOut io.Writer) int {
+	var o options
+	f := flag.NewFlagSet("sim", flag.ContinueOnError)
+	f.SetOutput(errOut)
+	f.IntVar(&o.seeds, "seeds", 200, "how many seeds to run, spread over the profiles")
+	f.Uint64Var(&o.first, "first", 1, "the first of them")
+	f.Uint64Var(&o.seed, "seed", 0, "run only this one")
+	f.StringVar(&o.profile, "profile", "", "run only this kind: "+profileNames())
+	f.BoolVar(&o.verbose, "v", false, "print all that happens; with -seed")
+	f.IntVar(&o.workers, "workers", 2, "seeds run at once")
+	f.DurationVar(&o.limit, "for", 0, "stop after this time (0: never)")
+	if err := f.Parse(args); err != nil {
+		return 2
+	}
+	if o.seed != 0 {
+		return runOne(&o, out)
+	}
+	return runMany(&o, out)
+}
+
+func profileNames() string {
+	var names string
+	for i, p := range profiles {
+		if i > 0 {
+			names += ", "
+		}
+		names += p.name
+	}
+	return names
+}
+
+// profileOf returns the profile that a seed runs: the named one, else one in
+// turn, every second time the first.
+func profileOf(name string, seed uint64) *profile {
+	for _, p := range profiles {
+		if p.name == name {
+			return p
+		}
+	}
+	if seed%2 == 1 {
+		return profiles[0]
+	}
+	return profiles[1+seed/2%uint64(len(profiles)-1)]
+}
+
+func runOne(o *options, out io.Writer) int {
+	var trace io.Writer
+	if o.verbose {
+		trace = out
+	}
+	r := simulate(o.seed, profileOf(o.profile, o.seed), trace)
+	fmt.Fprintf(out, "seed %d, %s: trace %016x, %d events, %v of time in %v, %+v\n", r.seed, r.profile, r.hash, r.events,
+		r.virtual.Round(time.Millisecond), r.cost.Round(time.Microsecond), r.count)
+	return verdict(&r, out)
+}
+
+// verdict prints what is wrong with a run.
+func verdict(r *result, out io.Writer) int {
+	if r.broken != "" {
+		fmt.Fprintf(out, "FAIL seed %d (go run ./test/sim -profile %s -seed %d -v): %s\n", r.seed, r.profile, r.seed, r.broken)
+		return 1
+	}
+	if r.invalid != "" {
+		fmt.Fprintf(out, "seed %d, %s, shows nothing: %s\n", r.seed, r.profile, r.invalid)
+	}
+	return 0
+}
+
+// summary is what many runs have to tell together.
+type summary struct {
+	runs, invalid, failed int
+	virtual, cost         time.Duration
+	count                 counts
+	lags                  []time.Duration
+}
+
+func (s *summary) add(r *result) {
+	s.runs++
+	if r.broken != "" {
+		s.failed++
+	} else if r.invalid != "" {
+		s.invalid++
+	}
+	s.virtual += r.virtual
+	s.cost += r.cost
+	s.count.add(&r.count)
+	s.lags = append(s.lags, r.lags...)
+}
+
+func (c *counts) add(d *counts) {
+	c.operations += d.operations
+	c.writes += d.writes
+	c.refused += d.refused
+	c.faults += d.faults
+	c.pulls += d.pulls
+	c.fullCopies += d.fullCopies
+	c.linkBytes += d.linkBytes
+	c.sessions += d.sessions
+	c.sessionBytes += d.sessionBytes
+	c.useless += d.useless
+	c.repaired += d.repaired
+	c.phantoms += d.phantoms
+	c.checks += d.checks
+}
+
+func runMany(o *options, out io.Writer) int {
+	begin := time.Now()
+	sums := make(map[string]*summary)
+	code := 0
+	runSeeds(o, func(r *result) {
+		s := sums[r.profile]
+		if s == nil {
+			s = new(summary)
+			sums[r.profile] = s
+		}
+		s.add(r)
+		code = max(code, verdict(r, out))
+	})
+	for _, p := range profiles {
+		if s := sums[p.name]; s != nil {
+			s.print(p.name, out)
+		}
+	}
+	fmt.Fprintf(out, "%v in all\n", time.Since(begin).Round(time.Millisecond))
+	return code
+}
+
+// runSeeds runs seeds, several at once, and passes their results on, one at a
+// time.
+func runSeeds(o *options, done func(*result)) {
+	begin := time.Now()
+	var mu sync.Mutex
+	next, end := o.first, o.first+uint64(o.seeds)
+	draw := func() (uint64, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == end || o.limit > 0 && time.Since(begin) > o.limit {
+			return 0, false
+		}
+		next++
+		return next - 1, true
+	}
+	var workers sync.WaitGroup
+	for range o.workers {
+		workers.Go(func() {
+			for seed, more := draw(); more; seed, more = draw() {
+				r := simulate(seed, profileOf(o.profile, seed), nil)
+				mu.Lock()
+				done(&r)
+				mu.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+}
+
+func (s *summary) print(name string, out io.Writer) {
+	n := time.Duration(max(s.runs, 1))
+	fmt.Fprintf(out, "%-8s %6d seeds, %d failed, %d show nothing; %v of CPU and %v of virtual time a seed\n", name, s.runs, s.failed,
+		s.invalid, (s.cost / n).Round(10*time.Microsecond), (s.virtual / n).Round(100*time.Millisecond))
+	c := &s.count
+	fmt.Fprintf(out, "         %d writes (%d refused), %d faults, %d pulls, %d full copies, %d sessions (%d for nothing, %d keys, %d bytes), %d phantoms\n",
+		c.writes, c.refused, c.faults, c.pulls, c.fullCopies, c.sessions, c.useless, c.repaired, c.sessionBytes, c.phantoms)
+	slices.Sort(s.lags)
+	fmt.Fprintf(out, "         replication lag: p50 %v, p90 %v, p99 %v, greatest %v\n",
+		percentile(s.lags, 50), percentile(s.lags, 90), percentile(s.lags, 99), percentile(s.lags, 100))
+}
+
+// percentile returns a percentile of sorted durations.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, len(sorted)*p/100)].Round(time.Millisecond)
+}

@@ -1,0 +1,52 @@
+package main
+
+import "time"
+
+var long = []int64{16 << 20}
+
+// profiles lists the kinds of runs, the default first.
+var profiles = []*profile{
+	{
+		name: "mixed", about: "loss, duplicates, cuts, crashes, pauses, a broker that comes and goes",
+		nodes: span[int]{3, 5}, chaos: span[time.Duration]{8 * time.Second, 20 * time.Second},
+		loss: span[float64]{0, 0.3}, dup: span[float64]{0, 0.5}, breaks: span[float64]{0, 0.05},
+		delay: span[time.Duration]{time.Millisecond, 5 * time.Second}, rate: span[float64]{5, 30},
+		writers: span[int]{1, 2}, keys: span[int]{20, 250}, rings: []int64{2 << 10, 32 << 10, 16 << 20},
+		skews: []int64{0, 500, 2000},
+		faults: []weighted{
+			{cutLink, 6}, {isolate, 3}, {stopBroker, 3}, {pauseNode, 3}, {crash, 3}, {burst, 3}, {jumpClock, 1}, {freezeClock, 1},
+		},
+		every: span[time.Duration]{100 * time.Millisecond, 3 * time.Second}, quiet: 5 * time.Second,
+	},
+	{
+		name: "quiet", about: "no faults and no loss: no root ever differs, and no session runs",
+		nodes: span[int]{3, 5}, chaos: span[time.Duration]{8 * time.Second, 12 * time.Second},
+		delay: span[time.Duration]{time.Millisecond, 120 * time.Millisecond}, ordered: true,
+		rate: span[float64]{20, 60}, writers: span[int]{1, 3}, keys: span[int]{20, 250}, rings: long,
+		skews: []int64{0, 50}, quiet: 5 * time.Second, strict: true,
+	},
+	{
+		name: "skewed", about: "clocks that are wrong, jump and stand still, on nodes that are cut off at times",
+		nodes: span[int]{3, 4}, chaos: span[time.Duration]{8 * time.Second, 20 * time.Second},
+		loss: span[float64]{0, 0.1}, dup: span[float64]{0, 0.2}, breaks: span[float64]{0, 0.02},
+		delay: span[time.Duration]{time.Millisecond, 500 * time.Millisecond}, rate: span[float64]{5, 30},
+		writers: span[int]{1, 1}, keys: span[int]{20, 100}, rings: []int64{2 << 10, 16 << 20},
+		skews: []int64{0, 0, 60_000, 180_000, 3_600_000},
+		faults: []weighted{
+			{jumpClock, 4}, {freezeClock, 4}, {isolate, 4}, {cutLink, 2}, {crash, 2}, {burst, 1},
+		},
+		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 5 * time.Second,
+	},
+	{
+		name: "short", about: "logs so short that only sessions fill the gaps",
+		nodes: span[int]{3, 4}, chaos: span[time.Duration]{8 * time.Second, 15 * time.Second},
+		loss: span[float64]{0.05, 0.3}, dup: span[float64]{0, 0.2}, breaks: span[float64]{0, 0.05},
+		delay: span[time.Duration]{time.Millisecond, 300 * time.Millisecond}, rate: span[float64]{20, 60},
+		writers: span[int]{1, 2}, keys: span[int]{50, 250}, rings: []int64{512, 1 << 10},
+		skews: []int64{0, 500},
+		faults: []weighted{
+			{cutLink, 4}, {isolate, 4}, {stopBroker, 2}, {pauseNode, 2}, {crash, 2}, {burst, 4},
+		},
+		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 5 * time.Second,
+	},
+}
