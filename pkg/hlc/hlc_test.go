@@ -165,6 +165,37 @@ func TestMedianClockOutlastsAJumpOfItsOwn(t *testing.T) {
 	}
 }
 
+// Three clocks that were wrong together and are set right are right again: what
+// they tell each other is their own reading.
+func TestMedianClocksFollowWhenAllAreSetRight(t *testing.T) {
+	const wrong = -240_000
+	var own [3]machine
+	var clocks [3]*MedianClock
+	for i := range own {
+		own[i] = machine{wall: 1_700_000_000_000 + wrong}
+		clocks[i] = NewMedianClock(own[i].read)
+	}
+	swap := func() {
+		for i := range clocks {
+			for j := range clocks {
+				if i != j {
+					clocks[i].Report(string(rune('a'+j)), clocks[j].Wall())
+				}
+			}
+		}
+	}
+	swap()
+	for i := range own {
+		own[i].wall -= wrong
+	}
+	swap()
+	for i := range clocks {
+		if got := clocks[i].Millis(); got != own[i].wall {
+			t.Errorf("clock %d is off by %d ms", i, got-own[i].wall)
+		}
+	}
+}
+
 func TestMedianClockAndAPeerThatIsFarOff(t *testing.T) {
 	own := &machine{wall: 1_700_000_000_000}
 	m := NewMedianClock(own.read)

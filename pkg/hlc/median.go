@@ -70,6 +70,14 @@ func (m *MedianClock) Report(peer string, millis int64) {
 	m.recomputeLocked(wall, elapsed)
 }
 
+// Wall returns what the machine's own clock reads, in Unix milliseconds. It is for
+// the peers' medians, where a reading that is a median itself must not go: clocks
+// that follow each other follow nobody.
+func (m *MedianClock) Wall() int64 {
+	wall, _ := m.read()
+	return wall
+}
+
 // Millis returns the median reading in Unix milliseconds.
 func (m *MedianClock) Millis() int64 {
 	wall, elapsed := m.read()

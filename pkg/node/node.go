@@ -172,7 +172,7 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 			Brokers: c.MQTT.Brokers(), ClientID: c.MQTT.ClientID, Username: c.MQTT.Username,
 			Password: c.MQTT.Password.Reveal(), KeepAlive: c.MQTT.KeepAlive.Duration(), CleanSession: c.MQTT.CleanSession,
 		},
-		Replica: n.store, Millis: n.median.Millis, MaxDrift: n.maxDrift,
+		Replica: n.store, Millis: n.median.Millis, Wall: n.median.Wall, MaxDrift: n.maxDrift,
 		Report: n.median.Report, ReadOnly: n.store.SetReadOnly, Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {

@@ -21,6 +21,7 @@ type CoreOptions struct {
 	Params            protocol.PeerParams
 	DiscoveryInterval time.Duration       // between two look-ups of a name
 	Millis            func() int64        // the clock, Unix milliseconds
+	Wall              func() int64        // what the machine's own clock reads, for heads; nil: Millis
 	Drift             func() int64        // limit of clock drift, milliseconds
 	Closed            func() Closed       // what is known of closed epochs; nil: they close by the clock and have no roots
 	Report            func(string, int64) // takes a peer's clock reading, Unix milliseconds; may be nil
@@ -109,6 +110,9 @@ func NewCore(o CoreOptions, rep Replica) *Core {
 }
 
 func newCore(set CoreOptions, rep Replica, met *metrics, log *slog.Logger) *Core {
+	if set.Wall == nil {
+		set.Wall = set.Millis
+	}
 	return &Core{
 		set: set, rep: rep, met: met, log: log,
 		vec: NewVector(), peers: make(map[uint64]*peer),
@@ -205,7 +209,7 @@ func (c *Core) head() *Head {
 	c.met.headsOut.Inc()
 	h := &Head{
 		NodeID: c.set.NodeID, Instance: c.set.Instance, Started: c.set.Started, Counter: c.counter,
-		Wall: c.set.Millis(), Last: c.vec.Prefix(c.set.Instance), Greatest: c.rep.Greatest(),
+		Wall: c.set.Wall(), Last: c.vec.Prefix(c.set.Instance), Greatest: c.rep.Greatest(),
 		Params: c.set.Params, Address: c.set.Address, Epochs: c.closed(),
 	}
 	h.Deferred = c.deferredList()

@@ -34,8 +34,12 @@ type Options struct {
 
 	MQTT MQTTOptions
 
-	Replica  Replica
-	Millis   func() int64                    // clock, Unix milliseconds; nil: time.Now
+	Replica Replica
+	Millis  func() int64 // clock, Unix milliseconds; nil: time.Now
+	// Wall is what the machine's own clock reads, Unix milliseconds; nil: Millis. It
+	// is what peers are told: were that the median of what peers say, nodes would hold
+	// each other at a time that is long wrong.
+	Wall     func() int64
 	MaxDrift func() time.Duration            // limit of clock drift; nil: 60 s
 	Report   func(peer string, millis int64) // takes a peer's clock reading; may be nil
 	ReadOnly func(why string)                // must stop client writes, without blocking; may be nil
@@ -110,7 +114,7 @@ func New(o Options) (*Replicator, error) {
 	r.codec.own = o.Replica.Instance()
 	r.core = newCore(CoreOptions{
 		NodeID: o.NodeID, Address: o.Address, Instance: o.Replica.Instance(), Started: r.started,
-		Params: o.Params, DiscoveryInterval: o.DiscoveryInterval, Millis: o.Millis,
+		Params: o.Params, DiscoveryInterval: o.DiscoveryInterval, Millis: o.Millis, Wall: o.Wall,
 		Drift:  func() int64 { return o.MaxDrift().Milliseconds() },
 		Closed: o.Closed, Report: o.Report, Rand: mathrand.Float64,
 	}, o.Replica, met, r.log)

@@ -124,7 +124,7 @@ func (n *node) boot() {
 	n.started = n.millis()
 	n.core = replication.NewCore(replication.CoreOptions{
 		NodeID: n.name, Address: n.addr, Instance: n.instance, Started: n.started, Params: params,
-		DiscoveryInterval: time.Minute, Millis: n.median.Millis, Drift: func() int64 { return maxDrift },
+		DiscoveryInterval: time.Minute, Millis: n.median.Millis, Wall: n.median.Wall, Drift: func() int64 { return maxDrift },
 		Closed: n.closed, Report: n.median.Report, Rand: n.luck,
 	}, rep)
 	w.trace.note("boots", uint64(n.id), n.instance)
