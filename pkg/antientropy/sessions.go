@@ -1,0 +1,262 @@
+package antientropy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"merklekv/pkg/merkle"
+	"merklekv/pkg/protocol"
+)
+
+// sendBurst is what sessions may send at once, in bytes, before they are held to
+// their rate.
+const sendBurst = 64 << 10
+
+// plan starts the sessions that are due.
+func (r *Repairer) plan(ctx context.Context) {
+	limits := r.limits.Load()
+	if !limits.Enabled {
+		return
+	}
+	peers := r.opts.Peers()
+	r.planMu.Lock()
+	starts := r.planner.Decide(r.now64(), peers, limits.Concurrent-len(r.running))
+	for _, s := range starts {
+		r.running[s.Peer.Instance] = true
+	}
+	r.met.stuck.Set(float64(len(r.planner.Stuck())))
+	r.planMu.Unlock()
+	for _, s := range starts {
+		r.working.Go(func() { r.repair(ctx, s) })
+	}
+}
+
+func (r *Repairer) now64() time.Duration { return time.Since(r.start) }
+
+// repair runs a session that the planner started; its seat is taken.
+func (r *Repairer) repair(ctx context.Context, s Start) {
+	var result *Result
+	defer func() { r.leave(s.Peer.Instance, result) }()
+	link, err := r.opts.Connect(ctx, s.Peer.Address)
+	if err != nil {
+		r.fail(ctx, Record{At: time.Now(), NodeID: s.Peer.NodeID, Instance: s.Peer.Instance, Address: s.Peer.Address, Why: s.Why}, err)
+		return
+	}
+	defer link.Close()
+	if link.Peer().Instance != s.Peer.Instance {
+		return // somebody else lives there now; the heads will tell
+	}
+	if rec := r.initiate(ctx, link, s.Peer.Address, s.Why, Repair); rec.Error == "" {
+		result = &rec.Result
+	}
+}
+
+// Sync runs a session with the node at an address, now. Its errors are those of
+// Connect, ErrBusy, ErrDisabled, and those of the session, after which the record
+// tells how far it came.
+func (r *Repairer) Sync(ctx context.Context, addr string, mode Mode) (Record, error) {
+	if !r.limits.Load().Enabled {
+		return Record{}, ErrDisabled
+	}
+	link, err := r.opts.Connect(ctx, addr)
+	if err != nil {
+		return Record{}, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	defer link.Close()
+	stop := context.AfterFunc(ctx, link.Close)
+	defer stop()
+	instance := link.Peer().Instance
+	if !r.enter(instance) {
+		return Record{}, ErrBusy
+	}
+	var result *Result
+	defer func() { r.leave(instance, result) }()
+	rec := r.initiate(ctx, link, addr, WhyCommand, mode)
+	if rec.Error != "" {
+		return rec, errors.New(rec.Error)
+	}
+	if mode != Verify {
+		result = &rec.Result
+	}
+	return rec, nil
+}
+
+// Serve runs the other end of a session that a peer opened with a frame of type
+// FrameSync. It refuses when sessions are disabled, when as many as may run, and
+// at epochs that are not kept.
+func (r *Repairer) Serve(ctx context.Context, link Link, payload []byte) error {
+	open, err := DecodeOpen(payload)
+	if err != nil {
+		return refuse(link, protocol.PeerCodeMalformed, err)
+	}
+	if !r.limits.Load().Enabled {
+		return refuse(link, protocol.PeerCodeBusy, ErrDisabled)
+	}
+	peer := link.Peer().Instance
+	if !r.enter(peer) {
+		return refuse(link, protocol.PeerCodeBusy, ErrBusy)
+	}
+	var result *Result
+	defer func() { r.leave(peer, result) }()
+	tree, ok := r.treeAt(open.Epoch)
+	if !ok {
+		refusal := EpochRefusal(open.Epoch)
+		link.Send(protocol.FrameError, protocol.EncodeCBOR(refusal))
+		return nil // the peer asks again at another epoch
+	}
+	s := NewSession(r.sessionOptions(link, open.Mode, open.Epoch, tree))
+	if err := s.Receive(protocol.FrameSync, payload); err != nil {
+		return refuse(link, protocol.PeerCodeMalformed, err)
+	}
+	rec, err := r.run(ctx, link, s, Record{Why: WhyServed})
+	if err == nil && open.Mode != Verify {
+		result = &rec.Result
+		r.adopt(ctx, link, result, &open.Root)
+	}
+	return err
+}
+
+// refuse tells the peer why, and returns it.
+func refuse(link Link, code string, err error) error {
+	link.Send(protocol.FrameError, protocol.EncodeCBOR(&protocol.PeerError{Code: code, Message: err.Error()}))
+	return err
+}
+
+func (r *Repairer) sessionOptions(link Link, mode Mode, epoch int64, tree merkle.Tree) SessionOptions {
+	return SessionOptions{
+		Mode: mode, Salt: link.Salt(), Epoch: epoch, Tree: tree, Replica: r.opts.Replica,
+		Root: func() (merkle.Hash, bool) { return r.rootAt(epoch) },
+	}
+}
+
+// initiate opens a session on a link and runs it.
+func (r *Repairer) initiate(ctx context.Context, link Link, addr, why string, mode Mode) Record {
+	epoch, theirs := r.commonEpoch(link.Peer().Instance)
+	tree, ok := r.treeAt(epoch)
+	if !ok {
+		epoch, theirs = 0, nil
+		tree = r.now()
+	}
+	o := r.sessionOptions(link, mode, epoch, tree)
+	o.Initiator, o.Theirs = true, theirs
+	s := NewSession(o)
+	rec, err := r.run(ctx, link, s, Record{Address: addr, Why: why})
+	if err == nil {
+		r.adopt(ctx, link, &rec.Result, theirs)
+	}
+	return rec
+}
+
+// commonEpoch returns the newest epoch that a peer is known to keep as well, and
+// its root there if it told one; 0 if there is none, for comparing what both hold
+// now.
+func (r *Repairer) commonEpoch(instance uint64) (int64, *merkle.Hash) {
+	for _, p := range r.opts.Peers() {
+		if p.Instance != instance || len(p.Epochs) == 0 {
+			continue
+		}
+		e := p.Epochs[0]
+		if len(e.Theirs) == len(merkle.Hash{}) {
+			return e.Epoch, (*merkle.Hash)(e.Theirs)
+		}
+		return e.Epoch, nil
+	}
+	return 0, nil
+}
+
+// run carries the frames of a session and leaves a record of it.
+func (r *Repairer) run(ctx context.Context, link Link, s *Session, rec Record) (Record, error) {
+	rec.At, rec.NodeID, rec.Instance = time.Now(), link.Peer().NodeID, link.Peer().Instance
+	r.met.running.Inc()
+	err := r.carry(ctx, link, s)
+	r.met.running.Dec()
+	rec.Took, rec.Result = time.Since(rec.At), s.Result()
+	rec.LinkIn, rec.LinkOut = link.In(), link.Out()
+	if err != nil {
+		return r.fail(ctx, rec, err), err
+	}
+	rec = r.records.add(rec)
+	r.met.session(&rec)
+	r.log.Info("repair session", "peer", rec.NodeID, "why", rec.Why, "mode", rec.Result.Mode.String(),
+		"outcome", rec.Outcome(), "pulled", rec.Result.Pulled, "pushed", rec.Result.Pushed, "moot", rec.Result.Moot,
+		"compared", rec.Result.Keys, "bytes_in", rec.Result.BytesIn, "bytes_out", rec.Result.BytesOut,
+		"round_trips", rec.Result.RoundTrips, "took", rec.Took.Round(time.Microsecond).String())
+	return rec, nil
+}
+
+// fail leaves a record of a session that broke off.
+func (r *Repairer) fail(ctx context.Context, rec Record, err error) Record {
+	rec.Error = err.Error()
+	if ctx.Err() != nil {
+		return rec // the node stops
+	}
+	rec = r.records.add(rec)
+	r.met.session(&rec)
+	r.log.Debug("repair session broke off", "peer", rec.NodeID, "why", rec.Why, "err", err)
+	return rec
+}
+
+func (r *Repairer) carry(ctx context.Context, link Link, s *Session) error {
+	for !s.Done() {
+		if s.Sending() {
+			t, payload := s.Next()
+			if err := r.throttle(ctx, len(payload)+protocol.FrameHeaderLen); err != nil {
+				return err
+			}
+			if err := link.Send(t, payload); err != nil {
+				return err
+			}
+			continue
+		}
+		t, payload, err := link.Receive(SessionFrames...)
+		if err != nil {
+			return err
+		}
+		if err := s.Receive(t, payload); err != nil {
+			return refuse(link, protocol.PeerCodeMalformed, err)
+		}
+	}
+	return nil
+}
+
+// throttle waits until so many bytes may be sent.
+func (r *Repairer) throttle(ctx context.Context, bytes int) error {
+	for bytes > 0 {
+		n := min(bytes, sendBurst)
+		if err := r.limiter.WaitN(ctx, n); err != nil {
+			return err
+		}
+		bytes -= n
+	}
+	return nil
+}
+
+// adopt tells what a session has shown: that this node has all that the peer's
+// set held when its root was this one.
+func (r *Repairer) adopt(ctx context.Context, link Link, result *Result, root *merkle.Hash) {
+	if root != nil && result.Epoch != 0 && result.Mode != Verify && result.Success && !result.Partial {
+		r.opts.Adopt(ctx, link.Peer().Instance, result.Epoch, *root)
+	}
+}
+
+// enter takes a seat for a session with a peer.
+func (r *Repairer) enter(instance uint64) bool {
+	r.planMu.Lock()
+	defer r.planMu.Unlock()
+	if r.running[instance] || len(r.running) >= r.limits.Load().Concurrent {
+		return false
+	}
+	r.running[instance] = true
+	r.planner.Began(r.now64(), instance)
+	return true
+}
+
+// leave gives the seat back; nil is for a session that failed.
+func (r *Repairer) leave(instance uint64, result *Result) {
+	r.planMu.Lock()
+	defer r.planMu.Unlock()
+	delete(r.running, instance)
+	r.planner.Ended(r.now64(), instance, result)
+}
