@@ -150,3 +150,158 @@ func TestKeptSetsDoNotDependOnTheOrderOfArrival(t *testing.T) {
 		}
 	})
 }
+
+// received is one replica and all that it was given.
+type received struct {
+	*source
+	x       *Index
+	entries []kv.Entry
+	seq     uint64
+}
+
+func newReceived(t *testing.T) *received {
+	s := newSource(t)
+	r := &received{source: s, x: NewIndex(s, testGrace, 0)}
+	r.x.Advance(s.millis)
+	return r
+}
+
+// take gives an entry stamped so many epochs after the first; in sequence or not.
+func (r *received) take(t *testing.T, key, facet string, epoch int64, flags kv.Flags, inSequence bool) {
+	t.Helper()
+	r.seq++
+	e := kv.Entry{Key: []byte(key), Facet: []byte(facet), Flags: flags,
+		Version: kv.Version{HLC: hlc.At((testEpoch+epoch)*hlc.MillisPerEpoch) + hlc.Timestamp(r.seq), Instance: 9}}
+	if flags == 0 {
+		e.Value = fmt.Appendf(nil, "%d", r.seq)
+	}
+	c := &kv.Change{Origin: 9, Entry: e}
+	if inSequence {
+		c.Seq = r.seq
+	}
+	if r.Apply(c) == kv.Deferred {
+		t.Fatal("deferred")
+	}
+	r.entries = append(r.entries, e)
+}
+
+func (r *received) advanceTo(epoch int64) {
+	r.millis = (testEpoch + epoch + 1) * hlc.MillisPerEpoch
+	r.x.Advance(r.millis)
+}
+
+// told returns the oldest epoch whose root is told, as an offset; 99 if none is.
+func (r *received) told() int64 {
+	oldest := int64(99)
+	for _, root := range r.x.Roots() {
+		if root.Told {
+			oldest = min(oldest, root.Epoch-testEpoch)
+		}
+	}
+	return oldest
+}
+
+// What came out of sequence is in sets whose vectors do not say so: their roots
+// are kept to oneself.
+func TestRootsAreNotToldOfWhatCameOutOfSequence(t *testing.T) {
+	r := newReceived(t)
+	r.take(t, "a", "", 0, 0, true)
+	r.advanceTo(5)
+	if got := r.told(); got > 5 {
+		t.Fatalf("roots are told from +%d", got)
+	}
+	r.take(t, "b", "", 7, 0, false)
+	r.advanceTo(6)
+	if got := r.told(); got != 99 {
+		t.Fatalf("a root is told of +%d, before the epoch of what came out of sequence", got)
+	}
+	r.advanceTo(7)
+	if got := r.told(); got != 7 {
+		t.Fatalf("roots are told from +%d", got)
+	}
+	r.check(t, r.x, r.entries)
+}
+
+// A truncation empties the set, whether it comes in time or late; what is
+// reserved and what is newer stays.
+func TestTruncationEmptiesTheSet(t *testing.T) {
+	for name, late := range map[string]bool{"in time": false, "late": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newReceived(t)
+			for i := range 100 {
+				r.take(t, fmt.Sprint("k", i), "", 0, 0, true)
+			}
+			r.take(t, "", "mnode", 0, 0, true)
+			r.advanceTo(1)
+			r.take(t, "new", "", 3, 0, true)
+			if late {
+				r.advanceTo(4)
+			}
+			r.take(t, "", "t", 2, 0, true)
+			r.x.Drain()
+			r.take(t, "old", "", 1, 0, true)
+			r.take(t, "newer", "", 4, 0, true)
+			r.advanceTo(6)
+			r.check(t, r.x, r.entries)
+			if newest := r.x.Roots()[0]; newest.Count != 4 || !newest.Told {
+				t.Fatalf("%+v, want the mark, the member and two keys", newest)
+			}
+		})
+	}
+}
+
+// An index that is built from a replica that holds much already has the same sets
+// from the newest entry on.
+func TestBuildGivesTheSameSet(t *testing.T) {
+	r := newReceived(t)
+	for i := range 3000 {
+		flags := kv.Flags(0)
+		if i%7 == 0 {
+			flags = kv.Tombstone
+		}
+		r.take(t, fmt.Sprintf("key-%04d", i%1000), "", int64(i%4), flags, true)
+	}
+	built := NewIndex(r.source, testGrace, 0)
+	for e := int64(3); e < 9; e++ {
+		r.advanceTo(e)
+		built.Advance(r.millis)
+		r.check(t, r.x, r.entries)
+		r.check(t, built, r.entries)
+		if len(built.Roots()) == 0 || built.Roots()[0] != r.x.Roots()[0] {
+			t.Fatalf("built %+v, grown %+v", built.Roots(), r.x.Roots())
+		}
+	}
+}
+
+// The present set holds what is not closed yet, and asking for it changes nothing.
+func TestNowHoldsWhatIsNotClosed(t *testing.T) {
+	r := newReceived(t)
+	r.take(t, "a", "", 0, 0, true)
+	r.advanceTo(0)
+	r.take(t, "b", "", 2, 0, true)
+	r.take(t, "a", "", 3, kv.Tombstone, true)
+	want, n := setAt(r.entries, testEpoch+3)
+	for range 2 {
+		if now := r.x.Now(); now.Root() != want || now.Len() != n {
+			t.Fatalf("%d entries, want %d", now.Len(), n)
+		}
+	}
+	r.check(t, r.x, r.entries)
+}
+
+// Sealing comes first: what is written while an epoch is being closed belongs to
+// a later one, though the clock stands still.
+func TestNothingIsStampedInAClosedEpoch(t *testing.T) {
+	r := newReceived(t)
+	if _, err := r.Set([]byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	stamped := r.Greatest().Epoch()
+	r.x.Advance((stamped + 1) * hlc.MillisPerEpoch) // this node's clock is behind
+	if _, err := r.Set([]byte("k"), []byte("w")); err != nil {
+		t.Fatal(err)
+	}
+	if r.Greatest().Epoch() <= r.x.Sealed() {
+		t.Fatalf("epoch %d was sealed and a change is stamped in %d", r.x.Sealed(), r.Greatest().Epoch())
+	}
+}

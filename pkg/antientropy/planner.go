@@ -126,7 +126,7 @@ func (p *Planner) Decide(now time.Duration, peers []PeerState, room int) []Start
 func (p *Planner) planned(now time.Duration, instance uint64) *planned {
 	m := p.peers[instance]
 	if m == nil {
-		m = &planned{equal: now, unequal: notYet, differs: notYet, ended: notYet, delay: afterSession}
+		m = &planned{unequal: notYet, differs: notYet, ended: notYet, delay: afterSession}
 		m.due = p.nextDue(now)
 		p.peers[instance] = m
 	}
@@ -145,13 +145,14 @@ func (p *Planner) judge(now time.Duration, m *planned, s *PeerState) string {
 	if !s.Live || !s.Comparable || now-s.HeadAge <= m.ended {
 		return ""
 	}
-	differ := false
+	differ, equal := false, false
 	for i := range s.Epochs {
 		e := &s.Epochs[i]
 		if !e.told() {
 			continue
 		}
 		if bytes.Equal(e.Own, e.Theirs) {
+			equal = true
 			p.seenEqual(now, m)
 			break
 		}
@@ -164,7 +165,7 @@ func (p *Planner) judge(now time.Duration, m *planned, s *PeerState) string {
 	switch {
 	case s.Unfillable:
 		return WhyGap
-	case !differ || m.equal == now:
+	case !differ || equal:
 		m.unequal = notYet
 	case m.unequal < 0:
 		m.unequal = now
@@ -179,7 +180,7 @@ func (p *Planner) judge(now time.Duration, m *planned, s *PeerState) string {
 
 // seenEqual notes that a peer had the same root.
 func (p *Planner) seenEqual(now time.Duration, m *planned) {
-	m.equal, m.due, m.unequal = now, p.nextDue(now), notYet
+	m.due, m.unequal = p.nextDue(now), notYet
 	m.futile, m.sample, m.delay = 0, nil, afterSession
 }
 
