@@ -68,8 +68,9 @@ func (t FrameType) String() string {
 		return "error"
 	case FrameRelay:
 		return "relay"
-	case FrameSync:
-		return "sync"
+	}
+	if f := t.sync(); f.limit > 0 {
+		return f.name
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
@@ -92,7 +93,7 @@ func (t FrameType) limit() int {
 		return 4 << 10
 	case FrameAuth:
 		return 128
-	case FrameHead, FrameRelay, FrameSync:
+	case FrameHead, FrameRelay:
 		return 256 << 10
 	case FramePull, FrameDone:
 		return 4 << 20 // so many items and spans take up to 2.2 MiB

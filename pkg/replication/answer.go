@@ -15,11 +15,13 @@ type Answer struct {
 	theirs  *Vector
 	mine    []protocol.VectorItem
 	origins map[uint64]bool // nil: all
+	repair  bool            // the peer repairs by a session what the log has lost
 
 	frame []byte // entries that wait
 	count int
 	sent  uint64
 	full  bool
+	floor bool // the log does not reach back, and that is left to a session
 	err   error
 }
 
@@ -27,7 +29,7 @@ type Answer struct {
 // (Core.Held, taken just before). send is called with the pieces of one entries
 // frame at a time, which are valid during the call only; its error ends Run.
 func NewAnswer(rep Replica, mine []protocol.VectorItem, pull *protocol.PeerPull, send func(...[]byte) error) *Answer {
-	s := &Answer{rep: rep, send: send, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine}
+	s := &Answer{rep: rep, send: send, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine, repair: pull.Repair}
 	for _, o := range pull.Origins {
 		if s.origins == nil {
 			s.origins = make(map[uint64]bool)
@@ -37,8 +39,8 @@ func NewAnswer(rep Replica, mine []protocol.VectorItem, pull *protocol.PeerPull,
 	return s
 }
 
-// Run sends what the log still has, or everything if that does not reach back
-// far enough, and returns the end of the answer.
+// Run sends what the log still has. If that does not reach back far enough, it
+// sends everything instead, or leaves it to a session if the pull allows that; and it returns the end of the answer.
 func (s *Answer) Run() (*protocol.PeerDone, error) {
 	pos, end := uint64(0), s.rep.LogHead()
 	for first := true; s.err == nil && !s.full; first = false {
@@ -55,11 +57,14 @@ func (s *Answer) Run() (*protocol.PeerDone, error) {
 		}
 		pos = next
 	}
+	if s.full && s.repair {
+		s.full, s.floor = false, true
+	}
 	if s.full && s.err == nil {
 		s.rep.Dump(s.dump)
 	}
 	s.flush()
-	return &protocol.PeerDone{Vector: s.mine, Full: s.full, Entries: s.sent}, s.err
+	return &protocol.PeerDone{Vector: s.mine, Full: s.full, Floor: s.floor, Entries: s.sent}, s.err
 }
 
 // tooOld reports whether the log has lost something that the peer lacks.

@@ -23,6 +23,7 @@ const (
 	KindBatch    Kind = 1
 	KindHead     Kind = 2
 	KindPresence Kind = 3
+	KindAsk      Kind = 4 // asks for heads at once; without a body
 )
 
 const (

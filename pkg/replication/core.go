@@ -3,7 +3,7 @@ package replication
 import (
 	"fmt"
 	"log/slog"
-	"slices"
+	"math"
 	"time"
 
 	"merklekv/pkg/hlc"
@@ -26,6 +26,7 @@ type CoreOptions struct {
 	Closed            func() Closed       // what is known of closed epochs; nil: they close by the clock and have no roots
 	Report            func(string, int64) // takes a peer's clock reading, Unix milliseconds; may be nil
 	Rand              func() float64      // in [0, 1), for jitter
+	Repair            bool                // sessions run: what a log has lost need not be copied whole
 	Log               *slog.Logger        // nil: no log
 }
 
@@ -48,6 +49,10 @@ type Core struct {
 
 	now       time.Duration // since the start
 	vec       *Vector
+	roots     rootGuard
+	paused    bool
+	pending   *adoption     // of a session that the peer's head does not show yet
+	asked     time.Duration // when peers were last asked for heads
 	peers     map[uint64]*peer
 	hosts     map[string]*host         // by name
 	endpoints map[string]*endpoint     // by address
@@ -86,6 +91,7 @@ const (
 	ActResolve                    // look up the name Addr and call OnResolved
 	ActReadOnly                   // take no more client writes, because of Why
 	ActStop                       // end with ErrDuplicateNodeID
+	ActAsk                        // publish a message of KindAsk, without a body
 )
 
 // Action is one thing that a Core wants done.
@@ -119,7 +125,7 @@ func newCore(set CoreOptions, rep Replica, met *metrics, log *slog.Logger) *Core
 		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
 		deferred: make(map[uint64]postponed), wants: make(map[uint64]*want),
 		pulling: make(map[uint64]string), rivals: make(map[uint64]*rival), active: make(map[uint64]time.Duration),
-		lastHead: never, answered: never, progress: never, told: make(map[string]bool),
+		roots: newRootGuard(), asked: never, lastHead: never, answered: never, progress: never, told: make(map[string]bool),
 	}
 }
 
@@ -148,7 +154,9 @@ func (c *Core) once(key, msg string, args ...any) {
 func (c *Core) Tick() {
 	c.readOwn()
 	c.dropDue()
-	c.vec.Retain(c.closed()[0].Epoch - keptEpochs + 1)
+	c.dropPending()
+	epochs := c.closed().Epochs // not all are there under overload
+	c.vec.Retain(min(epochs[0].Epoch-keptEpochs+1, epochs[len(epochs)-1].Epoch))
 	c.tellPeers()
 	c.forget()
 	c.step()
@@ -157,7 +165,7 @@ func (c *Core) Tick() {
 
 // step does what time or an input made possible.
 func (c *Core) step() {
-	if c.now-c.lastHead >= headEvery || c.headDue && c.now-c.lastHead >= headGap {
+	if since := c.now - c.lastHead; since >= c.headEvery() || since >= headGap && (c.headDue || c.rootIsNew()) {
 		c.publishHead()
 	}
 	c.assess()
@@ -172,21 +180,6 @@ func (c *Core) step() {
 func (c *Core) readOwn() {
 	me := c.set.Instance
 	c.rep.OwnMarks(func(seq uint64, clock hlc.Timestamp) { c.vec.Adopt(me, Mark{seq, clock}) })
-}
-
-// closed returns the last closed epochs, newest first.
-func (c *Core) closed() []EpochHead {
-	if c.set.Closed != nil {
-		if epochs := c.set.Closed().Epochs; len(epochs) > 0 {
-			return slices.Clone(epochs)
-		}
-	}
-	newest := c.set.Millis()/hlc.MillisPerEpoch - 1
-	epochs := make([]EpochHead, keptEpochs)
-	for i := range epochs {
-		epochs[i].Epoch = newest - int64(i)
-	}
-	return epochs
 }
 
 // HeadNow returns the body of a new head, for a link.
@@ -204,13 +197,14 @@ func (c *Core) Contains(instance, seq uint64) bool { return c.vec.Contains(insta
 
 // head returns a new head.
 func (c *Core) head() *Head {
-	c.readOwn()
+	epochs := c.epochsTold()
 	c.counter++
 	c.met.headsOut.Inc()
 	h := &Head{
 		NodeID: c.set.NodeID, Instance: c.set.Instance, Started: c.set.Started, Counter: c.counter,
 		Wall: c.set.Wall(), Last: c.vec.Prefix(c.set.Instance), Greatest: c.rep.Greatest(),
-		Params: c.set.Params, Address: c.set.Address, Epochs: c.closed(),
+		Params: c.set.Params, Address: c.set.Address, Epochs: epochs,
+		Peers: c.peerAddresses(), Paused: c.paused,
 	}
 	h.Deferred = c.deferredList()
 	c.fillVector(h)
@@ -220,11 +214,41 @@ func (c *Core) head() *Head {
 // publishHead publishes a head.
 func (c *Core) publishHead() {
 	c.lastHead, c.headDue = c.now, false
-	c.emit(Action{Kind: ActHead, Head: EncodeHead(c.head())})
+	h := c.head()
+	c.roots.told = newestRoot(h.Epochs)
+	c.emit(Action{Kind: ActHead, Head: EncodeHead(h)})
 }
 
 // RequestHead asks for a head at once, that is within 50 ms.
 func (c *Core) RequestHead() {
+	c.headDue = true
+	c.step()
+}
+
+// RequestHeads asks all peers for a head at once, at most twenty times a second:
+// by the brokers, and on links those that no broker reaches.
+func (c *Core) RequestHeads() {
+	if c.now-c.asked < headGap {
+		return
+	}
+	c.asked = c.now
+	c.emit(Action{Kind: ActAsk})
+	for _, e := range c.endpointsByAddr() {
+		p := c.peers[e.instance]
+		if p != nil && !e.self && !e.busy && c.now >= e.next && (c.linksUp == 0 || c.now-p.heardMQTT > mqttSilence) {
+			c.dial(e)
+		}
+	}
+}
+
+// OnAsk takes in that a node asks for heads.
+func (c *Core) OnAsk() { c.RequestHead() }
+
+// SetEnabled pauses replication, or lets it go on: while it is paused no batch is
+// taken in and no pull is made, and heads say so. What was missed counts as a gap
+// afterwards. Publishing and serving pulls are the caller's to stop.
+func (c *Core) SetEnabled(on bool) {
+	c.paused = !on
 	c.headDue = true
 	c.step()
 }
@@ -238,7 +262,7 @@ func (c *Core) OnLinks(up int) {
 
 // OnBatch merges a batch that came by MQTT.
 func (c *Core) OnBatch(b *Batch) {
-	if b.Instance == c.set.Instance {
+	if b.Instance == c.set.Instance || c.paused {
 		return
 	}
 	p := c.peer(b.Instance)
@@ -272,6 +296,7 @@ type merged struct {
 // merge offers changes to the replica in their order and records their places.
 func (c *Core) merge(changes []protocol.DecodedChange) (r merged) {
 	var applied, lost, known, duplicate, deferred int
+	oldest, newestLoose := int64(math.MaxInt64), int64(math.MinInt64)
 	for i := range changes {
 		ch := &changes[i]
 		if ch.Origin == c.set.Instance {
@@ -301,6 +326,14 @@ func (c *Core) merge(changes []protocol.DecodedChange) (r merged) {
 		}
 		c.record(&ch.Change)
 		r.fresh++
+		epoch := ch.Entry.Version.Epoch()
+		oldest = min(oldest, epoch)
+		if ch.Seq == 0 {
+			newestLoose = max(newestLoose, epoch)
+		}
+	}
+	if r.fresh > 0 {
+		c.mergedFrom(oldest, newestLoose)
 	}
 	c.met.applied.Add(float64(applied))
 	c.met.lost.Add(float64(lost))

@@ -19,6 +19,10 @@ type want struct {
 	tries  int           // pulls that did not help
 	next   time.Duration // not to be pulled before
 	dialed time.Duration // when a dial was last started for it
+
+	refused map[uint64]bool // by instance: its log does not reach back to what is missing
+	stuck   time.Duration   // since when that is so for all who hold it; never: it is not
+	holder  uint64          // instance that holds most, when stuck
 }
 
 // assess brings the wants up to date with what the live peers hold. What no live
@@ -48,12 +52,13 @@ func (c *Core) assess() {
 		w := c.wants[origin]
 		if w == nil {
 			c.met.gaps.Inc()
-			w = &want{since: c.now, prefix: prefix, dialed: never}
+			w = &want{since: c.now, prefix: prefix, dialed: never, stuck: never}
 			c.wants[origin] = w
 		}
 		if w.prefix != prefix {
-			w.since, w.prefix, w.tries, w.next = c.now, prefix, 0, 0
+			w.since, w.prefix, w.tries, w.next, w.refused = c.now, prefix, 0, 0, nil
 		}
+		c.judgeStuck(origin, w)
 	}
 }
 
@@ -75,7 +80,7 @@ func (c *Core) ripe(w *want) bool {
 // plan starts dials for the wants that are ripe: at the origin if it can be
 // dialled, else at the peer that holds most of it.
 func (c *Core) plan() {
-	if !c.pulled {
+	if !c.pulled || c.paused {
 		return // the first pull brings everything
 	}
 	c.planRest()
@@ -92,7 +97,8 @@ func (c *Core) plan() {
 
 // source returns the endpoint to pull an origin's changes from.
 func (c *Core) source(origin uint64) *endpoint {
-	if p := c.peers[origin]; p != nil && c.live(p) {
+	w := c.wants[origin]
+	if p := c.peers[origin]; p != nil && c.live(p) && !p.pausedNow() && w.hopes(origin) {
 		e, busy := c.endpointOf(p)
 		if e != nil || busy {
 			return e
@@ -101,7 +107,7 @@ func (c *Core) source(origin uint64) *endpoint {
 	var best *endpoint
 	most := c.vec.Prefix(origin).Seq
 	for _, p := range c.livePeers() {
-		if held := p.known[origin].Seq; p.instance != origin && held > most {
+		if held := p.known[origin].Seq; p.instance != origin && held > most && !p.pausedNow() && w.hopes(p.instance) {
 			if e, _ := c.endpointOf(p); e != nil {
 				best, most = e, held
 			}
@@ -146,7 +152,7 @@ func (c *Core) exchange() {
 // taken in, nil for none.
 func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 	p := c.peers[instance]
-	if p == nil {
+	if p == nil || c.paused || p.pausedNow() {
 		return nil
 	}
 	pull := new(protocol.PeerPull)
@@ -159,7 +165,7 @@ func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 		c.assess()
 		for _, origin := range slices.Sorted(maps.Keys(c.wants)) {
 			_, under := c.pulling[origin]
-			if !under && c.ripe(c.wants[origin]) && p.known[origin].Seq > c.vec.Prefix(origin).Seq {
+			if !under && c.ripe(c.wants[origin]) && c.wants[origin].hopes(instance) && p.known[origin].Seq > c.vec.Prefix(origin).Seq {
 				pull.Origins = append(pull.Origins, origin)
 				c.pulling[origin] = addr
 			}
@@ -167,6 +173,7 @@ func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 		if len(pull.Origins) == 0 {
 			return nil
 		}
+		pull.Repair = c.set.Repair
 	}
 	c.readOwn()
 	pull.Vector, pull.Spans = c.vec.Items(), c.vec.Spans(protocol.MaxVectorSpans) // what is not told comes twice
@@ -207,10 +214,14 @@ func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *pro
 		if c.room(it.Instance) && c.vec.Adopt(it.Instance, m) {
 			c.touch(it.Instance)
 			c.rep.RaiseLogFloor(it.Instance, it.Seq)
+			c.RaiseFrom(m.HLC.Epoch())
 		}
 	}
-	if done.Full {
+	switch {
+	case done.Full:
 		c.met.fullCopies.Inc()
+	case done.Floor:
+		c.met.floors.Inc()
 	}
 	if c.whole == addr {
 		c.pulled, c.whole = true, ""
@@ -221,6 +232,10 @@ func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *pro
 	c.assess()
 	for origin, w := range c.wants {
 		if c.pulling[origin] == addr {
+			if c.set.Repair && !done.Full {
+				w.refusedBy(instance)
+				c.judgeStuck(origin, w)
+			}
 			w.tries++
 			w.next = c.now + c.backoff(w.tries, 30*time.Second)
 		}

@@ -28,8 +28,10 @@ type Head struct {
 	Vector   []protocol.VectorItem // applied, by ascending instance
 	Epochs   []EpochHead           // the last closed ones, newest first
 	Deferred []Deferred
-	Rest     Digest // of what was applied of instances that Vector leaves out
-	Address  string // host:port where the node can be dialled
+	Rest     Digest   // of what was applied of instances that Vector leaves out
+	Address  string   // host:port where the node can be dialled
+	Peers    []string // addresses of peers that the node hears, at most 256
+	Paused   bool     // it neither publishes changes nor takes or gives any
 }
 
 // EpochHead is what a node tells of one closed epoch.
@@ -65,6 +67,8 @@ type headBody struct {
 	Deferred []Deferred            `cbor:"12,keyasint,omitempty"`
 	Address  string                `cbor:"13,keyasint"`
 	Rest     *Digest               `cbor:"14,keyasint,omitempty"` // absent: nothing
+	Peers    []string              `cbor:"15,keyasint,omitempty"`
+	Paused   bool                  `cbor:"16,keyasint,omitempty"`
 }
 
 type epochBody struct {
@@ -81,6 +85,7 @@ func EncodeHead(h *Head) []byte {
 		LastSeq: h.Last.Seq, LastHLC: uint64(h.Last.HLC),
 		Greatest: [2]uint64{uint64(h.Greatest.HLC), h.Greatest.Instance},
 		Params:   h.Params, Vector: h.Vector, Deferred: h.Deferred, Address: h.Address,
+		Peers: h.Peers, Paused: h.Paused,
 	}
 	if h.Rest.Count > 0 {
 		b.Rest = &h.Rest
@@ -102,11 +107,15 @@ func DecodeHead(body []byte) (*Head, error) {
 	if err := protocol.DecodeCBOR(body, &b); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if b.Instance == 0 || !validNodeID(b.NodeID) || len(b.Address) > 512 {
+	if b.Instance == 0 || !validNodeID(b.NodeID) || len(b.Address) > maxAddress {
 		return nil, fmt.Errorf("%w: head without instance or node_id", ErrMalformed)
 	}
 	if len(b.Vector) > maxHeadItems || len(b.Epochs) > keptEpochs || len(b.Deferred) > maxHeadItems {
 		return nil, fmt.Errorf("%w: head with too many items", ErrMalformed)
+	}
+	tooLong := func(address string) bool { return len(address) > maxAddress }
+	if len(b.Peers) > maxHeadPeers || slices.ContainsFunc(b.Peers, tooLong) {
+		return nil, fmt.Errorf("%w: head with too many or too long addresses", ErrMalformed)
 	}
 	if b.Rest != nil && b.Rest.Count == 0 {
 		return nil, fmt.Errorf("%w: digest of nothing", ErrMalformed)
@@ -128,6 +137,7 @@ func DecodeHead(body []byte) (*Head, error) {
 		Last:     Mark{b.LastSeq, hlc.Timestamp(b.LastHLC)},
 		Greatest: kv.Version{HLC: hlc.Timestamp(b.Greatest[0]), Instance: b.Greatest[1]},
 		Params:   b.Params, Vector: b.Vector, Deferred: b.Deferred, Address: b.Address,
+		Peers: b.Peers, Paused: b.Paused,
 	}
 	if b.Rest != nil {
 		h.Rest = *b.Rest
@@ -189,7 +199,7 @@ func DecodePresence(body []byte) (*Presence, error) {
 	if err := protocol.DecodeCBOR(body, p); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if p.Instance == 0 || !validNodeID(p.NodeID) || len(p.Address) > 512 {
+	if p.Instance == 0 || !validNodeID(p.NodeID) || len(p.Address) > maxAddress {
 		return nil, fmt.Errorf("%w: presence without instance or node_id", ErrMalformed)
 	}
 	return p, nil

@@ -22,7 +22,7 @@ func (c *Core) fillVector(h *Head) {
 	slices.SortStableFunc(items, func(a, b protocol.VectorItem) int {
 		return cmp.Compare(c.idle(a.Instance), c.idle(b.Instance))
 	})
-	room := MaxBody - headRoom - deferredRoom*len(h.Deferred)
+	room := MaxBody - headRoom - peersRoom - deferredRoom*len(h.Deferred)
 	for _, it := range items {
 		room -= c.headCost(h, it)
 		if c.idle(it.Instance) > forgetAfter || room < 0 || len(h.Vector) == maxHeadItems {

@@ -11,9 +11,8 @@ type Via uint8
 
 // The ways of a head.
 const (
-	ViaMQTT  Via = iota // its sender's message on a broker
-	ViaTCP              // its sender's frame on a link
-	ViaRelay            // told by another node
+	ViaMQTT Via = iota // as a message on a broker
+	ViaTCP             // as a frame on a link with its sender
 )
 
 // OnHead takes in a head. Those that are not newer than the last of their
@@ -29,31 +28,30 @@ func (c *Core) OnHead(h *Head, way Via) {
 		c.met.dropped.WithLabelValues("peer").Inc()
 		return
 	}
-	if h.Counter <= p.counter {
+	if h.Counter <= p.direct {
 		return
 	}
 	c.met.headsIn.Inc()
-	p.noteHead(h)
-	p.heard = c.now
+	p.direct, p.heard = h.Counter, c.now
 	if way == ViaMQTT {
 		p.heardMQTT = c.now
 	} else {
 		p.heardTCP = c.now
 	}
-	c.touch(h.Instance)
-	c.compareRest(p)
+	if h.Counter > p.counter { // else another node passed it on before
+		p.noteHead(h, c.now)
+	}
+	p.down = false
 	c.supersede(p)
 	if h.NodeID == c.set.NodeID {
 		c.rivalHead(h)
 	} else if c.set.Report != nil {
 		c.set.Report(h.NodeID, h.Wall)
 	}
-	if h.Params != c.set.Params {
-		c.once("params "+h.NodeID, "peer has other parameters and cannot be compared", "node_id", h.NodeID,
-			"here", c.set.Params.String(), "there", h.Params.String())
+	if known := c.hosts[h.Address]; known != nil {
+		known.answered = true
 	}
-	c.AddHost(h.Address, false)
-	c.assess()
+	c.headTells(p)
 	// A node's head follows its batches on the same connection, so what it has
 	// beyond them is lost, not late.
 	if w := c.wants[h.Instance]; w != nil && way == ViaMQTT {
@@ -109,11 +107,13 @@ func (c *Core) OnHello(addr string, h *protocol.PeerHello) error {
 	if h.Instance == c.set.Instance {
 		if e != nil {
 			e.instance, e.self = h.Instance, true
+			c.answeredAt(addr)
 		}
-		return errSelf
+		return ErrSelf
 	}
 	if e != nil {
 		e.instance, e.self = h.Instance, false
+		c.answeredAt(addr)
 	}
 	c.answered = c.now
 	defer c.judgeSolo()

@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"merklekv/pkg/protocol"
@@ -22,32 +25,78 @@ const (
 	stepTimeout  = 3 * time.Second  // one message of the handshake or a head
 	frameTimeout = 10 * time.Second // one frame of a pull
 	idleTimeout  = 30 * time.Second // between two requests
+
+	sessionTimeout = 30 * time.Second // one frame of a repair session
 )
 
-// peerConn is one end of a peer link.
-type peerConn struct {
-	conn net.Conn
-	r    *bufio.Reader
-	w    *bufio.Writer
-	buf  []byte
+// Link is one end of a peer link. Its frames are for one goroutine at a time;
+// Close, In and Out may be called by others.
+type Link struct {
+	conn    net.Conn
+	r       *bufio.Reader
+	w       *bufio.Writer
+	buf     []byte
+	peer    *protocol.PeerHello
+	salt    [32]byte
+	in, out atomic.Int64
+	release func()
 }
 
-// newPeerConn returns an end of a link. rest is what was read of it already.
-func newPeerConn(conn net.Conn, rest []byte) *peerConn {
+// newLink returns an end of a link, which is closed when ctx ends. rest is what
+// was read of it already.
+func newLink(ctx context.Context, conn net.Conn, rest []byte) *Link {
 	var r io.Reader = conn
 	if len(rest) > 0 {
 		r = io.MultiReader(bytes.NewReader(rest), conn)
 	}
-	return &peerConn{conn: conn, r: bufio.NewReaderSize(r, 32<<10), w: bufio.NewWriterSize(conn, 32<<10)}
+	return &Link{conn: conn, r: bufio.NewReaderSize(r, 32<<10), w: bufio.NewWriterSize(conn, 32<<10),
+		release: closeWith(ctx, conn)}
+}
+
+// Peer returns the hello of the other end. It is not to be changed.
+func (p *Link) Peer() *protocol.PeerHello { return p.peer }
+
+// Salt returns SHA-256("merklekv link" | nonce of the dialler | nonce of the
+// listener): equal at both ends, and chosen by neither alone.
+func (p *Link) Salt() [32]byte { return p.salt }
+
+// In returns how many bytes of frames were received, headers included.
+func (p *Link) In() int64 { return p.in.Load() }
+
+// Out returns how many bytes of frames were sent, headers included.
+func (p *Link) Out() int64 { return p.out.Load() }
+
+// Send sends one frame, within 30 s.
+func (p *Link) Send(t protocol.FrameType, payload []byte) error {
+	return p.write(sessionTimeout, t, payload)
+}
+
+// Receive returns the next frame, which has to be of a wanted type and to come
+// within 30 s. Its payload is valid until the next call. A refusal by the other
+// end is a *protocol.PeerError.
+func (p *Link) Receive(want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
+	return p.read(sessionTimeout, want...)
+}
+
+// Close closes the link, which ends a Send or Receive under way.
+func (p *Link) Close() { p.release() }
+
+// greeted records who is at the other end, and both nonces.
+func (p *Link) greeted(other *protocol.PeerHello, dialler, listener []byte) {
+	p.peer = other
+	p.salt = sha256.Sum256(slices.Concat([]byte("merklekv link"), dialler, listener))
 }
 
 // read returns the next frame, which must be of a wanted type. Its payload is
 // valid until the next call.
-func (p *peerConn) read(timeout time.Duration, want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
+func (p *Link) read(timeout time.Duration, want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
 	if err := p.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, nil, err
 	}
 	t, b, err := protocol.ReadFrame(p.r, p.buf, want...)
+	if err == nil {
+		p.in.Add(int64(protocol.FrameHeaderLen + len(b)))
+	}
 	if cap(b) > cap(p.buf) && cap(b) <= protocol.EntriesFrameSize {
 		p.buf = b[:0]
 	}
@@ -55,7 +104,7 @@ func (p *peerConn) read(timeout time.Duration, want ...protocol.FrameType) (prot
 }
 
 // write sends a frame whose payload is in pieces.
-func (p *peerConn) write(timeout time.Duration, t protocol.FrameType, payload ...[]byte) error {
+func (p *Link) write(timeout time.Duration, t protocol.FrameType, payload ...[]byte) error {
 	if err := p.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
@@ -70,11 +119,12 @@ func (p *peerConn) write(timeout time.Duration, t protocol.FrameType, payload ..
 	if err := p.w.Flush(); err != nil {
 		return fmt.Errorf("send %v frame: %w", t, err)
 	}
+	p.out.Add(int64(protocol.FrameHeaderLen + n))
 	return nil
 }
 
 // writePaced sends a frame of a pull, if the other end takes those fast enough.
-func (p *peerConn) writePaced(pace *pullPace, t protocol.FrameType, payload ...[]byte) error {
+func (p *Link) writePaced(pace *pullPace, t protocol.FrameType, payload ...[]byte) error {
 	n := 0
 	for _, b := range payload {
 		n += len(b)
@@ -87,7 +137,7 @@ func (p *peerConn) writePaced(pace *pullPace, t protocol.FrameType, payload ...[
 
 // refuse tells the other end why it is refused, as far as it listens, and
 // returns that as the error.
-func (p *peerConn) refuse(err error) error {
+func (p *Link) refuse(err error) error {
 	var refusal *protocol.PeerError
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		refusal = &protocol.PeerError{Code: protocol.PeerCodeMalformed, Message: "the handshake took too long"}
@@ -105,7 +155,7 @@ func errSecret() error {
 
 // dialHandshake turns a fresh client connection into a peer link and returns who
 // is at the other end, which has shown that it knows the secret if there is one.
-func (p *peerConn) dialHandshake(own *protocol.PeerHello, secret []byte) (*protocol.PeerHello, error) {
+func (p *Link) dialHandshake(own *protocol.PeerHello, secret []byte) (*protocol.PeerHello, error) {
 	if err := p.upgrade(); err != nil {
 		return nil, err
 	}
@@ -125,6 +175,7 @@ func (p *peerConn) dialHandshake(own *protocol.PeerHello, secret []byte) (*proto
 	if refusal := own.Refuse(other); refusal != nil {
 		return nil, p.refuse(refusal)
 	}
+	p.greeted(other, own.Nonce, other.Nonce)
 	if len(secret) == 0 {
 		return other, nil
 	}
@@ -142,7 +193,7 @@ func (p *peerConn) dialHandshake(own *protocol.PeerHello, secret []byte) (*proto
 }
 
 // upgrade asks a client port for the peer protocol.
-func (p *peerConn) upgrade() error {
+func (p *Link) upgrade() error {
 	deadline := time.Now().Add(stepTimeout)
 	if err := p.conn.SetDeadline(deadline); err != nil {
 		return err
@@ -169,7 +220,7 @@ func (p *peerConn) upgrade() error {
 }
 
 // acceptHandshake is the other end of dialHandshake, after the upgrade.
-func (p *peerConn) acceptHandshake(own *protocol.PeerHello, secret []byte) (*protocol.PeerHello, error) {
+func (p *Link) acceptHandshake(own *protocol.PeerHello, secret []byte) (*protocol.PeerHello, error) {
 	_, payload, err := p.read(stepTimeout, protocol.FrameHello)
 	if err != nil {
 		return nil, p.refuse(err)
@@ -186,6 +237,7 @@ func (p *peerConn) acceptHandshake(own *protocol.PeerHello, secret []byte) (*pro
 	if err := p.write(stepTimeout, protocol.FrameHello, mine); err != nil {
 		return nil, err
 	}
+	p.greeted(other, other.Nonce, own.Nonce)
 	if len(secret) == 0 {
 		return other, nil
 	}

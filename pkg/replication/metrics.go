@@ -13,6 +13,7 @@ type metrics struct {
 	applied, lost, known, duplicate, deferred   prometheus.Counter
 	gaps, pulledEntries, fullCopies, servedPull prometheus.Counter
 	headsIn, headsOut, overflow, tooLarge       prometheus.Counter
+	headsRelayed, adopted, floors               prometheus.Counter
 	pulls, dropped                              *prometheus.CounterVec
 }
 
@@ -45,6 +46,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		servedPull:    counter("served_pulls_total", "Pulls of peers that this node answered."),
 		headsIn:       counter("heads_received_total", "Heads of other nodes received, by MQTT or TCP."),
 		headsOut:      counter("heads_sent_total", "Heads made for publishing or for a peer."),
+		headsRelayed:  counter("heads_relayed_total", "Heads of other nodes that came by way of a third node."),
+		adopted:       counter("adoptions_total", "Times that equal roots, or a repair session, showed that changes counted as missing are not."),
+		floors:        counter("floor_pulls_total", "Pulls that the peer left to a repair session, because its log no longer reaches back."),
 		overflow:      counter("span_overflow_total", "Changes not recorded because too many gaps were open or too many origins known."),
 		tooLarge:      counter("unsent_messages_total", "Own messages not sent because they were above the size limit."),
 		pulls:         vec("pulls_total", "Pulls by result: ok, failed or busy.", "result"),

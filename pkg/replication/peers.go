@@ -36,8 +36,10 @@ type peer struct {
 	address  string // where it says it can be dialled
 	version  string
 	started  int64
-	counter  uint64          // of its last head
+	counter  uint64          // of its last head, by whichever way
+	direct   uint64          // of the last head that it sent itself
 	head     *Head           // its last one
+	made     time.Duration   // when that was made, as far as is known
 	known    map[uint64]Mark // what it holds
 	down     bool            // it said good-bye
 	told     bool            // the log says that it is there
@@ -56,7 +58,7 @@ func (c *Core) peer(instance uint64) *peer {
 		if len(c.peers) >= maxPeers {
 			return nil
 		}
-		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never,
+		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never, made: never,
 			rest: rest{since: never, dialed: never}}
 		c.peers[instance] = p
 	}
@@ -70,10 +72,10 @@ func (p *peer) note(origin uint64, m Mark) {
 	}
 }
 
-// noteHead records what a head says.
-func (p *peer) noteHead(h *Head) {
+// noteHead records what a head says, and when it was made.
+func (p *peer) noteHead(h *Head, made time.Duration) {
 	p.nodeID, p.address, p.started, p.counter, p.head = h.NodeID, h.Address, h.Started, h.Counter, h
-	p.down = false
+	p.made = made
 	newest := p.known[p.instance]
 	p.known = make(map[uint64]Mark, len(h.Vector)+1)
 	for _, it := range h.Vector {
@@ -82,6 +84,9 @@ func (p *peer) noteHead(h *Head) {
 	p.note(p.instance, h.Last)
 	p.note(p.instance, newest)
 }
+
+// pausedNow reports whether the peer gives no changes at present.
+func (p *peer) pausedNow() bool { return p.head != nil && p.head.Paused }
 
 // live reports whether a peer can be counted on at present.
 func (c *Core) live(p *peer) bool { return !p.down && c.now-p.heard <= liveFor }
@@ -128,6 +133,7 @@ func (c *Core) judgeSolo() {
 type host struct {
 	name       string // host:port
 	configured bool
+	answered   bool          // somebody did at one of its addresses, or sends heads that name it
 	addrs      []string      // ip:port, what it resolved to last
 	resolving  bool          // an answer is awaited
 	asked      time.Duration // when it was last resolved
@@ -164,6 +170,46 @@ func (c *Core) AddHost(name string, configured bool) {
 	if h.asked == never {
 		c.resolve(h)
 	}
+}
+
+// answeredAt notes that somebody answered at an address.
+func (c *Core) answeredAt(addr string) {
+	for _, h := range c.hosts {
+		if slices.Contains(h.addrs, addr) {
+			h.answered = true
+		}
+	}
+}
+
+// silent returns the configured names at which nobody ever answered.
+func (c *Core) silent() []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(c.hosts)) {
+		if h := c.hosts[name]; h.configured && !h.answered {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// SetDiscoveryInterval sets how often names are looked up again.
+func (c *Core) SetDiscoveryInterval(d time.Duration) { c.set.DiscoveryInterval = d }
+
+// Forget drops what is known of a node: its instances, unless they are alive, and
+// the addresses that were learned from them.
+func (c *Core) Forget(nodeID string) {
+	for id, p := range c.peers {
+		if p.nodeID != nodeID || c.live(p) {
+			continue
+		}
+		if h := c.hosts[p.address]; h != nil && !h.configured {
+			delete(c.hosts, p.address)
+		}
+		delete(c.peers, id)
+	}
+	c.rebuildEndpoints()
+	c.assess()
+	c.judgeSolo()
 }
 
 // resolve asks for a name's addresses, at most once a second.
@@ -244,7 +290,7 @@ func (c *Core) endpointOf(p *peer) (e *endpoint, busy bool) {
 func (c *Core) forget() {
 	changed := false
 	for id, p := range c.peers {
-		if c.now-p.heard > forgetAfter {
+		if c.now-max(p.heard, p.made) > forgetAfter {
 			delete(c.peers, id)
 		}
 	}

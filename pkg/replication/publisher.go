@@ -42,9 +42,12 @@ type publisher struct {
 	met      *metrics
 	// alone reports whether no peer is alive that would take what is published.
 	alone func() bool
+	// paused reports whether own changes are not to be published; nil: never.
+	paused func() bool
 
 	wake chan struct{}          // capacity 1
 	head atomic.Pointer[[]byte] // the next one to go out
+	ask  atomic.Pointer[[]byte] // a request for heads that is to go out
 	sent chan flight            // made and closed by run
 
 	batches *Batcher
@@ -80,7 +83,14 @@ func (p *publisher) run(ctx, flush context.Context) {
 
 func (p *publisher) publishAll(ctx context.Context, paced bool) {
 	head := p.head.Swap(nil)
+	if ask := p.ask.Swap(nil); ask != nil && p.link.Up() {
+		p.send(ctx, p.heads, *ask, 0)
+	}
 	for p.link.Up() && ctx.Err() == nil {
+		if p.paused != nil && p.paused() {
+			p.batches.Skip() // peers see a gap and fetch it later
+			break
+		}
 		alone := p.alone()
 		if paced && !p.pace.wait(ctx, gather(alone)) {
 			return

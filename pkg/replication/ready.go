@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// errSelf says that the address dialled is this node's own.
-var errSelf = errors.New("this address is this node itself")
+// ErrSelf says that who answers at the address dialled is this node itself.
+var ErrSelf = errors.New("this address is this node itself")
 
 // judgeReady decides whether this node may serve: after its first pull, or when
 // nobody is there to pull from. The latter does not stand for a pull.

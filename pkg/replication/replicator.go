@@ -47,6 +47,12 @@ type Options struct {
 	// and have no roots. It is called often.
 	Closed func() Closed
 
+	// Session serves a repair session that a peer opened on a link, whose heads
+	// were exchanged. open is the payload of its FrameSync. When it returns nil,
+	// the link goes on; with an error, which is logged, it is closed. nil: sessions
+	// are refused, and what logs have lost is copied whole instead.
+	Session func(ctx context.Context, l *Link, open []byte) error
+
 	Registerer prometheus.Registerer // nil: metrics are not exposed
 	Logger     *slog.Logger          // nil: no log
 
@@ -78,6 +84,8 @@ type Replicator struct {
 	core       *Core // belongs to the loop
 	events     chan func(*Core)
 	linkState  chan struct{} // capacity 1: some link changed
+	epochs     chan struct{} // capacity 1: an epoch was closed
+	paused     atomic.Bool
 	ended      chan struct{} // closed when the loop has ended
 	snapshot   atomic.Pointer[Status]
 	alone      atomic.Bool // no peer is alive
@@ -108,7 +116,7 @@ func New(o Options) (*Replicator, error) {
 	r := &Replicator{
 		opts: o, log: o.Logger.With("component", "replication"), met: met,
 		codec: NewCodec(o.Prefix, o.Secret), started: o.Millis(),
-		events: make(chan func(*Core), maxWaiting), linkState: make(chan struct{}, 1),
+		events: make(chan func(*Core), maxWaiting), linkState: make(chan struct{}, 1), epochs: make(chan struct{}, 1),
 		ended: make(chan struct{}), serving: newSeats(o.MaxServed),
 	}
 	r.codec.own = o.Replica.Instance()
@@ -116,7 +124,7 @@ func New(o Options) (*Replicator, error) {
 		NodeID: o.NodeID, Address: o.Address, Instance: o.Replica.Instance(), Started: r.started,
 		Params: o.Params, DiscoveryInterval: o.DiscoveryInterval, Millis: o.Millis, Wall: o.Wall,
 		Drift:  func() int64 { return o.MaxDrift().Milliseconds() },
-		Closed: o.Closed, Report: o.Report, Rand: mathrand.Float64,
+		Closed: o.Closed, Report: o.Report, Rand: mathrand.Float64, Repair: o.Session != nil,
 	}, o.Replica, met, r.log)
 	r.snapshot.Store(&Status{Instance: o.Replica.Instance(), Reasons: []string{"replication has not started"}})
 	if o.Registerer != nil {
@@ -190,7 +198,7 @@ func (r *Replicator) makeLinks() error {
 		r.publishers = append(r.publishers, &publisher{
 			link: link, rep: r.opts.Replica, codec: r.codec, counter: &r.counter,
 			instance: r.opts.Replica.Instance(), updates: topic("updates"), heads: topic("heads"),
-			met: r.met, batches: NewBatcher(r.opts.Replica, 0), alone: r.alone.Load, wake: make(chan struct{}, 1),
+			met: r.met, batches: NewBatcher(r.opts.Replica, 0), alone: r.alone.Load, paused: r.paused.Load, wake: make(chan struct{}, 1),
 		})
 	}
 	return nil
@@ -262,6 +270,11 @@ func (r *Replicator) decode(topic string, payload []byte) (func(*Core), error) {
 			err = fmt.Errorf("%w: head of another instance", ErrMalformed)
 		}
 		return func(c *Core) { c.OnHead(h, ViaMQTT) }, err
+	case m.Kind == KindAsk && topic == "heads":
+		if m.Instance == r.opts.Replica.Instance() {
+			return nil, nil
+		}
+		return (*Core).OnAsk, nil
 	case m.Kind == KindPresence && isNode:
 		p, err := DecodePresence(m.Body)
 		if err == nil && (p.Instance != m.Instance || p.NodeID != node) {

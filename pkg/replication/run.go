@@ -103,6 +103,9 @@ func (r *Replicator) loop(ctx context.Context, stop context.CancelCauseFunc) {
 		case <-r.linkState:
 			c.now, ticked = time.Since(start), true
 			c.OnLinks(r.linksUp())
+		case <-r.epochs:
+			c.now = time.Since(start)
+			c.step()
 		case fn := <-r.events:
 			c.now = time.Since(start)
 			fn(c)
@@ -126,6 +129,12 @@ func (r *Replicator) perform(ctx context.Context, stop context.CancelCauseFunc, 
 				p.head.Store(&head)
 				p.poke()
 			}
+		case ActAsk:
+			ask := r.codec.Seal(KindAsk, r.opts.Replica.Instance(), r.counter.Add(1), nil)
+			for _, p := range r.publishers {
+				p.ask.Store(&ask)
+				p.poke()
+			}
 		case ActDial:
 			r.workers.Go(func() { r.dial(ctx, a.Addr) })
 		case ActResolve:
@@ -145,7 +154,7 @@ func (r *Replicator) dial(ctx context.Context, addr string) {
 	err := r.exchange(ctx, addr)
 	switch {
 	case err == nil:
-	case errors.Is(err, errSelf):
+	case errors.Is(err, ErrSelf):
 		err = nil
 	case ctx.Err() == nil:
 		r.quiet.warn(r.log.With("addr", addr), "peer cannot be reached "+addr, err)
@@ -192,6 +201,14 @@ func (r *Replicator) do(ctx context.Context, fn func(*Core)) error {
 	}
 }
 
+// tell has the core do something some time, unless it has stopped.
+func (r *Replicator) tell(fn func(*Core)) {
+	select {
+	case r.events <- fn:
+	case <-r.ended:
+	}
+}
+
 // pokeLinks says that some link's state changed.
 func (r *Replicator) pokeLinks() {
 	select {
@@ -208,43 +225,6 @@ func (r *Replicator) linksUp() int {
 		}
 	}
 	return n
-}
-
-// Ready reports whether this node has what its peers have, as far as its start
-// is concerned, and why not.
-func (r *Replicator) Ready() (bool, []string) {
-	s := r.snapshot.Load()
-	return s.Ready, s.Reasons
-}
-
-// Status returns what is known, at most a tenth of a second old.
-func (r *Replicator) Status() Status {
-	s := *r.snapshot.Load()
-	for _, l := range r.links {
-		st := l.Stats()
-		b := BrokerStatus{Address: l.Broker(), Up: st.State.Up, Since: st.State.Since, Dropped: st.Dropped, Oversize: st.Oversize}
-		if st.State.Reason != nil {
-			b.Reason = st.State.Reason.Error()
-		}
-		s.Brokers = append(s.Brokers, b)
-	}
-	return s
-}
-
-// Lag returns how far this node is behind each live peer's own changes.
-func (r *Replicator) Lag() []Lag {
-	var lag []Lag
-	for _, p := range r.snapshot.Load().Peers {
-		if p.Live {
-			lag = append(lag, Lag{NodeID: p.NodeID, Instance: p.Instance, Entries: p.LagEntries, Millis: p.LagMillis})
-		}
-	}
-	return lag
-}
-
-// RequestHead has a head published at once, at most twenty a second.
-func (r *Replicator) RequestHead(ctx context.Context) error {
-	return r.do(ctx, (*Core).RequestHead)
 }
 
 // quiet logs the same trouble at most once in half a minute.

@@ -59,7 +59,7 @@ func TestPullerThatDoesNotReadHoldsOneSeat(t *testing.T) {
 		n.rep.set(fmt.Sprint(i), make([]byte, 1<<20))
 	}
 	n.waitReady()
-	ask := func(node string) *peerConn {
+	ask := func(node string) *Link {
 		p := dialPeer(t, n)
 		hello := strangerHello("test", testParams, false)
 		hello.NodeID = node

@@ -21,6 +21,19 @@ type Status struct {
 	Failing  []FailingAddress // addresses of peers that cannot be used at present
 	Gaps     int              // origins of which something is known to be missing
 	Pulling  int              // pulls under way
+
+	Epochs     []EpochHead  // own roots as told now, newest first; Root is nil where none may be told
+	Unfillable []Unfillable // origins whose missing changes no log reaches, by instance
+	Silent     []string     // configured addresses where nobody ever answered
+	Paused     bool         // see SetEnabled
+}
+
+// Unfillable is an origin of which something is missing that no live peer's log
+// holds any more: a repair session has to bring it.
+type Unfillable struct {
+	Origin uint64
+	Holder uint64        // instance of the live peer that holds most of it
+	Since  time.Duration // ago
 }
 
 // FailingAddress is an address at which no peer can be reached, or whose peer
@@ -55,6 +68,23 @@ type PeerStatus struct {
 	Missing    uint64        // own changes that it is not known to hold
 	Wall       int64         // its clock in its last head, Unix milliseconds
 	Head       *Head         // its last one, nil if none came; not to be changed
+
+	// HeadAge is how long ago its newest head was made, as far as is known: when it
+	// came, plus what the nodes that passed it on said. An hour and more: none came.
+	HeadAge     time.Duration
+	ParamsEqual bool        // its head's parameters are the own ones
+	Epochs      []EpochView // its last closed epochs, newest first
+}
+
+// EpochView is one closed epoch as a peer's newest head tells of it, and as it is
+// here.
+type EpochView struct {
+	Epoch        int64
+	Root         []byte // the peer's; nil: it tells none
+	Count        uint64 // the peer's
+	Own          []byte // the own root; nil: none may be told now
+	Comparable   bool   // both roots are there, under equal parameters
+	VectorsEqual bool   // at this epoch both have received the same
 }
 
 // instanceTag is a short form of the instance for people.
@@ -83,6 +113,7 @@ func (c *Core) Status() Status {
 	s := Status{
 		Ready: c.ready && c.leaving == nil, Reasons: c.reasons(), Instance: c.set.Instance,
 		Vector: c.vec.Items(), Deferred: c.deferredList(), Failing: c.failing(), Gaps: len(c.wants), Pulling: len(c.pulling),
+		Epochs: c.epochsTold(), Unfillable: c.unfillable(), Silent: c.silent(), Paused: c.paused,
 	}
 	own := c.vec.Prefix(c.set.Instance).Seq
 	for _, id := range slices.Sorted(maps.Keys(c.peers)) {
@@ -90,7 +121,7 @@ func (c *Core) Status() Status {
 		here, there := c.vec.Prefix(id), p.known[id]
 		ps := PeerStatus{
 			NodeID: p.nodeID, Instance: id, Address: p.address, Version: p.version, Live: c.live(p),
-			Heard: c.now - p.heard, ByMQTT: c.now-p.heardMQTT <= mqttSilence, Head: p.head,
+			Heard: c.now - p.heard, ByMQTT: c.now-p.heardMQTT <= mqttSilence, Head: p.head, HeadAge: c.now - p.made,
 		}
 		if there.Seq > here.Seq {
 			ps.LagEntries = there.Seq - here.Seq
@@ -103,7 +134,10 @@ func (c *Core) Status() Status {
 			ps.Missing = own - held
 		}
 		if p.head != nil {
-			ps.Wall = p.head.Wall
+			ps.Wall, ps.ParamsEqual = p.head.Wall, p.head.Params == c.set.Params
+			if ps.HeadAge <= forgetHeads {
+				ps.Epochs = c.epochViews(p, s.Epochs)
+			}
 		}
 		s.Peers = append(s.Peers, ps)
 	}

@@ -66,14 +66,14 @@ func TestBadMessagesLoseNothing(t *testing.T) {
 }
 
 // dialPeer opens a connection to a node's client port.
-func dialPeer(t *testing.T, n *testNode) *peerConn {
+func dialPeer(t *testing.T, n *testNode) *Link {
 	t.Helper()
 	conn, err := net.Dial("tcp", n.ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return newPeerConn(conn, nil)
+	return newLink(t.Context(), conn, nil)
 }
 
 func strangerHello(prefix string, params protocol.PeerParams, secret bool) *protocol.PeerHello {
@@ -229,7 +229,7 @@ func TestLiarChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprint(conn, "OK\r\n")
-	p := newPeerConn(conn, nil)
+	p := newLink(t.Context(), conn, nil)
 	if _, err := p.acceptHandshake(strangerHello("test", testParams, false), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -99,6 +99,16 @@ func (v *Vector) Gaps(instance uint64) bool {
 	return p != nil && len(p.spans) > 0
 }
 
+// gaps calls fn for each instance of which something was received above a gap:
+// with the end of its prefix, and the lowest epoch above the gap.
+func (v *Vector) gaps(fn func(instance, prefix uint64, epoch int64)) {
+	for id, p := range v.instances {
+		if len(p.spans) > 0 {
+			fn(id, p.prefix.Seq, p.spans[0].clock.Epoch())
+		}
+	}
+}
+
 // Adopt makes the prefix of an instance reach m at least, as somebody who
 // received all of it vouched for. It reports whether that changed anything.
 func (v *Vector) Adopt(instance uint64, m Mark) bool {
