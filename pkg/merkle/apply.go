@@ -28,7 +28,7 @@ func (t Tree) Apply(updates []Update) Tree {
 		}
 	}
 	a := applier{places: make(chan struct{}, runtime.GOMAXPROCS(0)-1)}
-	return Tree{a.apply(t.root, updates)}
+	return Tree{a.apply(t.root, updates, unknown, unknown)}
 }
 
 // applier makes updates. Each goroutine has its own, with its own buffers.
@@ -60,19 +60,19 @@ func (a *applier) both(fewer int, left, right func(*applier) node) (l, r node) {
 	return l, r
 }
 
-// apply returns n with the updates made, n itself if they change nothing.
-func (a *applier) apply(n node, u []Update) node {
+// unknown stands for a divergence that has not been looked up.
+const unknown = -1
+
+// apply returns n with the updates made, n itself if they change nothing. first
+// and last are the divergences of the first and the last update from n, or
+// unknown.
+func (a *applier) apply(n node, u []Update, first, last int) node {
 	if len(u) == 0 {
 		return n
 	}
 	switch x := n.(type) {
 	case *inner:
-		if len(u) == 1 {
-			key, facet := x.nearest(&u[0]).first()
-			return a.applyOne(x, u, firstDifference(u[0].Key, u[0].Facet, key, facet))
-		}
-		key, facet := x.first()
-		return a.applyInner(x, key, facet, u)
+		return a.applyInner(x, u, first, last)
 	case *bucket:
 		if made, ok := patch(x, u); ok {
 			return made
@@ -82,66 +82,61 @@ func (a *applier) apply(n node, u []Update) node {
 	return a.build(additions(u))
 }
 
-// nearest returns the bucket of n to which the bits of an update's name lead.
-func (n *inner) nearest(u *Update) *bucket {
+func (a *applier) applyInner(n *inner, u []Update, first, last int) node {
+	if len(u) == 1 {
+		first = max(first, last)
+		last = first
+	}
+	if first == unknown {
+		first = divergence(n, &u[0])
+	}
+	if last == unknown {
+		last = divergence(n, &u[len(u)-1])
+	}
+	// Updates between the first and the last agree with n for as long as both do.
+	if min(first, last) < int(n.bit) {
+		return a.graft(n, u, first, last)
+	}
+	switch cut := splitAt(u, int(n.bit)); cut {
+	case 0:
+		return n.with(n.left, a.apply(n.right, u, first, last))
+	case len(u):
+		return n.with(a.apply(n.left, u, first, last), n.right)
+	default:
+		return n.with(a.both(min(cut, len(u)-cut),
+			func(a *applier) node { return a.apply(n.left, u[:cut], first, unknown) },
+			func(a *applier) node { return a.apply(n.right, u[cut:], unknown, last) }))
+	}
+}
+
+// graft is apply for updates of which some part from all of n's items above n's
+// critical bit: at the lesser of the divergences.
+func (a *applier) graft(n *inner, u []Update, first, last int) node {
+	bit := min(first, last)
+	cut := splitAt(u, bit)
+	side := bitOf(u[0].Key, u[0].Facet, bit) // of n's items
+	if first == bit {
+		side = 1 - side
+	}
+	if side == 0 {
+		return join(bit, a.apply(n, u[:cut], first, unknown), a.build(additions(u[cut:])))
+	}
+	return join(bit, a.build(additions(u[:cut])), a.apply(n, u[cut:], unknown, last))
+}
+
+// divergence returns the first bit in which an update's name differs from that
+// of an item to which its bits lead. At every node on the way there this is where
+// the name parts from all items, or it is behind the node's critical bit. The
+// bucket that is looked at is the one that the update changes.
+func divergence(n *inner, u *Update) int {
 	for {
 		next := n.child(bitOf(u.Key, u.Facet, int(n.bit)))
-		b, ok := next.(*bucket)
-		if ok {
-			return b
+		if b, ok := next.(*bucket); ok {
+			key, facet := b.first()
+			return firstDifference(u.Key, u.Facet, key, facet)
 		}
 		n = next.(*inner)
 	}
-}
-
-// applyOne is apply for one update whose name differs at the bit given from the
-// names in the bucket to which its bits lead, and so, before that, from none on
-// the way: no other bucket must be looked at.
-func (a *applier) applyOne(n node, u []Update, bit int) node {
-	x, ok := n.(*inner)
-	if !ok {
-		return a.apply(n, u)
-	}
-	if bit < int(x.bit) {
-		made := a.build(additions(u))
-		if bitOf(u[0].Key, u[0].Facet, bit) == 0 {
-			return join(bit, made, n)
-		}
-		return join(bit, n, made)
-	}
-	if bitOf(u[0].Key, u[0].Facet, int(x.bit)) == 0 {
-		return x.with(a.applyOne(x.left, u, bit), x.right)
-	}
-	return x.with(x.left, a.applyOne(x.right, u, bit))
-}
-
-// applyInner is apply for an inner node whose first item has the name given:
-// its way to the left needs no second look for that name.
-func (a *applier) applyInner(n *inner, key, facet []byte, u []Update) node {
-	if len(u) < 2 {
-		return a.apply(n, u)
-	}
-	// All updates agree with n's items before this bit, as the first and the
-	// last of them do.
-	first, last := &u[0], &u[len(u)-1]
-	bit := min(firstDifference(first.Key, first.Facet, key, facet), firstDifference(last.Key, last.Facet, key, facet))
-	if bit < int(n.bit) {
-		cut := splitAt(u, bit)
-		if bitOf(key, facet, bit) == 0 {
-			return join(bit, a.applyInner(n, key, facet, u[:cut]), a.build(additions(u[cut:])))
-		}
-		return join(bit, a.build(additions(u[:cut])), a.applyInner(n, key, facet, u[cut:]))
-	}
-	cut := splitAt(u, int(n.bit))
-	l, r := a.both(min(cut, len(u)-cut), func(a *applier) node {
-		if left, ok := n.left.(*inner); ok {
-			return a.applyInner(left, key, facet, u[:cut])
-		}
-		return a.apply(n.left, u[:cut])
-	}, func(a *applier) node {
-		return a.apply(n.right, u[cut:])
-	})
-	return n.with(l, r)
 }
 
 // additions returns the updates that do not remove, u itself if all are such.

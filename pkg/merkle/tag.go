@@ -30,8 +30,19 @@ const (
 // there with [kv.HasExpiry] only. value' is the value, or its SHA-256 when it
 // has more than 1024 bytes.
 func TagOf(e *kv.Entry) Tag {
-	var buf [256]byte
-	p := append(buf[:0], domainTag)
+	if len(e.Key)+len(e.Facet)+len(e.Value) <= smallEntry {
+		return tagIn(make([]byte, 0, smallEntry+64), e)
+	}
+	return tagIn(make([]byte, 0, kv.MaxKeyLen+kv.MaxFacetLen+inlineValue+64), e)
+}
+
+// smallEntry is the length in bytes of key, facet and value up to which the
+// preimage is made in a buffer that costs less to clear.
+const smallEntry = 192
+
+// tagIn is TagOf with a buffer for the preimage.
+func tagIn(p []byte, e *kv.Entry) Tag {
+	p = append(p, domainTag)
 	p = binary.BigEndian.AppendUint64(p, uint64(e.Version.HLC))
 	p = binary.BigEndian.AppendUint64(p, e.Version.Instance)
 	p = append(p, byte(e.Flags))
