@@ -245,14 +245,14 @@ func (p *Planner) Stuck() []Stuck {
 	return all
 }
 
-// Unequal returns since when something speaks against a peer being equal, and
-// false if nothing does.
-func (p *Planner) Unequal(instance uint64) (time.Duration, bool) {
+// Unequal returns for how long a peer's roots have differed while it has not
+// received the same; 0 if they do not differ, or if that explains nothing.
+func (p *Planner) Unequal(now time.Duration, instance uint64) time.Duration {
 	m := p.peers[instance]
-	if m == nil || m.differs < 0 && m.unequal < 0 {
-		return 0, false
+	if m == nil || m.unequal < 0 {
+		return 0
 	}
-	return max(m.differs, m.unequal), true
+	return now - m.unequal
 }
 
 const forgetAfter = 10 * time.Minute // a peer that is not among those passed in

@@ -50,8 +50,11 @@ type Options struct {
 	Connect func(ctx context.Context, addr string) (Link, error)
 	// Adopt is told that this node holds all that a peer held at an epoch, at which
 	// the peer's root was this one.
-	Adopt  func(ctx context.Context, instance uint64, epoch int64, root merkle.Hash)
-	Limits Limits
+	Adopt func(ctx context.Context, instance uint64, epoch int64, root merkle.Hash)
+	// OnClosed is called when Closed has something new; it must not block. It may be
+	// nil.
+	OnClosed func()
+	Limits   Limits
 
 	Registerer prometheus.Registerer // nil: metrics are not exposed
 	Logger     *slog.Logger          // nil: no log
@@ -115,6 +118,9 @@ func New(o Options) (*Repairer, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.OnClosed == nil {
+		o.OnClosed = func() {}
+	}
 	met, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("repair metrics: %w", err)
@@ -165,6 +171,7 @@ func (r *Repairer) Run(ctx context.Context) {
 		begin := time.Now()
 		if r.advance() {
 			r.setStride(pace.next(time.Since(begin)))
+			r.opts.OnClosed()
 		}
 		r.plan(ctx)
 	}
@@ -274,4 +281,12 @@ func (r *Repairer) Stuck() []Stuck {
 	r.planMu.Lock()
 	defer r.planMu.Unlock()
 	return r.planner.Stuck()
+}
+
+// Unequal returns for how long a peer's roots have differed from the own ones
+// though it has not received the same; 0 if they do not.
+func (r *Repairer) Unequal(instance uint64) time.Duration {
+	r.planMu.Lock()
+	defer r.planMu.Unlock()
+	return r.planner.Unequal(r.elapsed(), instance)
 }

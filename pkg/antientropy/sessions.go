@@ -16,13 +16,13 @@ const sendBurst = 64 << 10
 
 // plan starts the sessions that are due.
 func (r *Repairer) plan(ctx context.Context) {
-	limits := r.limits.Load()
-	if !limits.Enabled {
-		return
-	}
-	peers := r.opts.Peers()
+	limits, peers := r.limits.Load(), r.opts.Peers()
 	r.planMu.Lock()
-	starts := r.planner.Decide(r.now64(), peers, limits.Concurrent-len(r.running))
+	room := limits.Concurrent - len(r.running)
+	if !limits.Enabled {
+		room = 0 // but what differs is found out
+	}
+	starts := r.planner.Decide(r.elapsed(), peers, room)
 	for _, s := range starts {
 		r.running[s.Peer.Instance] = true
 	}
@@ -33,7 +33,7 @@ func (r *Repairer) plan(ctx context.Context) {
 	}
 }
 
-func (r *Repairer) now64() time.Duration { return time.Since(r.start) }
+func (r *Repairer) elapsed() time.Duration { return time.Since(r.start) }
 
 // repair runs a session that the planner started; its seat is taken.
 func (r *Repairer) repair(ctx context.Context, s Start) {
@@ -249,7 +249,7 @@ func (r *Repairer) enter(instance uint64) bool {
 		return false
 	}
 	r.running[instance] = true
-	r.planner.Began(r.now64(), instance)
+	r.planner.Began(r.elapsed(), instance)
 	return true
 }
 
@@ -258,5 +258,5 @@ func (r *Repairer) leave(instance uint64, result *Result) {
 	r.planMu.Lock()
 	defer r.planMu.Unlock()
 	delete(r.running, instance)
-	r.planner.Ended(r.now64(), instance, result)
+	r.planner.Ended(r.elapsed(), instance, result)
 }

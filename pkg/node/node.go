@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,9 +19,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"merklekv/pkg/admin"
+	"merklekv/pkg/antientropy"
 	"merklekv/pkg/broker"
 	"merklekv/pkg/config"
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/merkle"
 	"merklekv/pkg/protocol"
 	"merklekv/pkg/replication"
 	"merklekv/pkg/server"
@@ -55,6 +58,7 @@ type Node struct {
 	admin       *admin.Server
 	broker      *broker.Broker // nil unless it runs in-process
 	replication *replication.Replicator
+	repair      *antientropy.Repairer
 
 	shutdown chan struct{} // holds a token when a client said SHUTDOWN
 }
@@ -76,7 +80,7 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func(*slog.Logger) error{
-		n.openMetrics, n.openStore, n.openBroker, n.openServer, n.openReplication, n.openAdmin,
+		n.openMetrics, n.openStore, n.openBroker, n.openServer, n.openRepair, n.openReplication, n.openAdmin,
 	} {
 		if err := open(logger); err != nil {
 			return nil, err
@@ -150,6 +154,7 @@ func (n *Node) openServer(logger *slog.Logger) error {
 		Address: hostPort(n.config.Network.BindAddress, n.config.Network.BindPort),
 		Limits:  limits(n.config.Network), MaxRequestBytes: n.config.Network.MaxRequestBytes,
 		Version: n.version, Store: n.store, Ready: n.serving, Info: n.info,
+		Repair: comparer{n}, Cluster: neighbours{n},
 		Shutdown: shutdown, Peer: n.servePeer, Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {
@@ -165,7 +170,7 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 		NodeID: c.NodeID, Prefix: c.MQTT.TopicPrefix, Address: n.advertised(), Version: n.version,
 		Secret: []byte(c.Security.ClusterSecret.Reveal()),
 		Params: protocol.PeerParams{
-			EpochMillis: hlc.MillisPerEpoch, TombstoneGrace: uint64(c.AntiEntropy.TombstoneGrace),
+			EpochMillis: hlc.MillisPerEpoch, HashID: merkle.HashID, TombstoneGrace: uint64(c.AntiEntropy.TombstoneGrace),
 		},
 		PeerList: c.AntiEntropy.Peers(), DiscoveryInterval: c.AntiEntropy.PeerDiscoveryInterval.Duration(),
 		MQTT: replication.MQTTOptions{
@@ -173,6 +178,7 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 			Password: c.MQTT.Password.Reveal(), KeepAlive: c.MQTT.KeepAlive.Duration(), CleanSession: c.MQTT.CleanSession,
 		},
 		Replica: n.store, Millis: n.median.Millis, Wall: n.median.Wall, MaxDrift: n.maxDrift,
+		Closed: n.closedEpochs, Session: n.serveSession,
 		Report: n.median.Report, ReadOnly: n.store.SetReadOnly, Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {
@@ -238,6 +244,10 @@ func (n *Node) Reload(c config.Config, changed []string) {
 	}
 	if has("replication.max_clock_drift") {
 		n.clock.SetMaxDrift(c.Replication.MaxClockDrift.Duration().Milliseconds())
+	}
+	if slices.ContainsFunc(changed, func(key string) bool { return strings.HasPrefix(key, "anti_entropy.") }) {
+		n.repair.SetLimits(repairLimits(c.AntiEntropy))
+		n.replication.SetDiscoveryInterval(c.AntiEntropy.PeerDiscoveryInterval.Duration())
 	}
 	if has("broker.users") && n.broker != nil {
 		n.broker.SetUsers(c.Broker.Accounts())

@@ -20,6 +20,8 @@ import (
 //	broker       before replication dials it, after replication said good-bye
 //	replication  before the client port, whose peers it serves, and after it, so
 //	             that the last changes still go out
+//	repair       closes epochs and mends what messages missed
+//	membership   joins once replication is ready
 //	client port  last; data commands are refused until the first pull
 func (n *Node) Run(ctx context.Context) error {
 	defer n.Close()
@@ -98,6 +100,8 @@ func (n *Node) layers() []*layer {
 	}
 	return append(parts,
 		&layer{name: "replication", run: n.replication.Run},
+		&layer{name: "repair", run: n.runRepair},
+		&layer{name: "membership", run: n.keepMembership},
 		&layer{name: "client port", run: n.serveClients},
 	)
 }
@@ -106,5 +110,10 @@ func (n *Node) serveClients(ctx context.Context) error {
 	if err := n.server.Serve(ctx); !errors.Is(err, server.ErrClosed) {
 		return err
 	}
+	return nil
+}
+
+func (n *Node) runRepair(ctx context.Context) error {
+	n.repair.Run(ctx)
 	return nil
 }

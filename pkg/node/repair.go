@@ -1,0 +1,249 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"merklekv/pkg/antientropy"
+	"merklekv/pkg/config"
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/kv"
+	"merklekv/pkg/merkle"
+	"merklekv/pkg/protocol"
+	"merklekv/pkg/replication"
+	"merklekv/pkg/server"
+	"merklekv/pkg/store"
+)
+
+func (n *Node) openRepair(logger *slog.Logger) error {
+	// The index reads the log from its first change on.
+	source := struct {
+		*store.Store
+		*store.DirtyReader
+	}{n.store, n.store.NewDirtyReader()}
+	r, err := antientropy.New(antientropy.Options{
+		Instance: n.store.Instance(), Source: source, Replica: n.store,
+		Grace:  int64(n.config.AntiEntropy.TombstoneGrace) * 1000 / hlc.MillisPerEpoch,
+		Millis: n.median.Millis, Peers: n.repairPeers, Connect: n.connectPeer, Adopt: n.adopt,
+		OnClosed: func() { n.replication.EpochClosed() },
+		Limits:   repairLimits(n.config.AntiEntropy), Registerer: n.registry, Logger: logger,
+	})
+	if err != nil {
+		return fmt.Errorf("open repair: %w", err)
+	}
+	n.repair = r
+	return nil
+}
+
+func repairLimits(c config.AntiEntropy) antientropy.Limits {
+	return antientropy.Limits{
+		Enabled: c.Enabled, Interval: c.Interval.Duration(), Concurrent: c.MaxConcurrentSyncs,
+		BytesPerSecond: c.MaxBytesPerSecond,
+	}
+}
+
+// closedEpochs is what heads tell of closed epochs.
+func (n *Node) closedEpochs() replication.Closed {
+	c := n.repair.Closed()
+	out := replication.Closed{Sealed: c.Sealed, Drained: c.Drained}
+	for i := range c.Roots {
+		e := replication.EpochHead{Epoch: c.Roots[i].Epoch}
+		if r := &c.Roots[i]; r.Told {
+			e.Root, e.Count = r.Root[:], uint64(r.Count)
+		}
+		out.Epochs = append(out.Epochs, e)
+	}
+	return out
+}
+
+// repairPeers is what the planner of repairs has to know of the peers.
+func (n *Node) repairPeers() []antientropy.PeerState {
+	status := n.replication.Status()
+	unfillable := make(map[uint64]bool)
+	for _, u := range status.Unfillable {
+		unfillable[u.Holder] = true
+	}
+	var peers []antientropy.PeerState
+	for i := range status.Peers {
+		p := &status.Peers[i]
+		if p.NodeID == "" || p.NodeID == n.config.NodeID {
+			continue
+		}
+		s := antientropy.PeerState{
+			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Comparable: p.ParamsEqual,
+			HeadAge: p.HeadAge, Pulling: status.Pulling > 0, Unfillable: unfillable[p.Instance],
+		}
+		for _, e := range p.Epochs {
+			s.Epochs = append(s.Epochs, antientropy.EpochPair{
+				Epoch: e.Epoch, Own: e.Own, Theirs: e.Root, VectorsEqual: e.VectorsEqual,
+			})
+		}
+		peers = append(peers, s)
+	}
+	return peers
+}
+
+func (n *Node) connectPeer(ctx context.Context, addr string) (antientropy.Link, error) {
+	l, err := n.replication.Connect(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (n *Node) adopt(ctx context.Context, instance uint64, epoch int64, root merkle.Hash) {
+	if _, err := n.replication.AdoptFrom(ctx, instance, epoch, root[:]); err != nil {
+		n.logger.Debug("a session's result is not taken over", "err", err)
+	}
+}
+
+func (n *Node) serveSession(ctx context.Context, l *replication.Link, open []byte) error {
+	return n.repair.Serve(ctx, l, open)
+}
+
+// comparer adapts repair to what the client port asks of it.
+type comparer struct{ *Node }
+
+func (c comparer) Hash(_ context.Context, prefix []byte) ([32]byte, error) {
+	return c.repair.Hash(prefix), nil
+}
+
+func (c comparer) Sync(ctx context.Context, r server.SyncRequest) (server.SyncReport, error) {
+	mode := antientropy.Repair
+	switch {
+	case r.Verify:
+		mode = antientropy.Verify
+	case r.Full:
+		mode = antientropy.Full
+	}
+	rec, err := c.session(ctx, r.Host, r.Port, mode)
+	res := &rec.Result
+	return server.SyncReport{
+		Repaired: int64(res.Pulled + res.Pushed), Compared: int64(res.Keys), Bytes: res.BytesIn + res.BytesOut,
+		Rounds: int64(res.RoundTrips), Elapsed: rec.Took, Different: int64(res.DifferenceCount),
+	}, err
+}
+
+func (c comparer) Diff(ctx context.Context, host, port string, limit int) (server.Differences, error) {
+	rec, err := c.session(ctx, host, port, antientropy.Verify)
+	d := server.Differences{Total: int64(rec.Result.DifferenceCount)}
+	for i, diff := range rec.Result.Differences {
+		if i == limit {
+			break
+		}
+		d.Listed = append(d.Listed, server.Difference(diff))
+	}
+	return d, err
+}
+
+// session runs a session for a client, whose errors name what the client can do
+// something about.
+func (c comparer) session(ctx context.Context, host, port string, mode antientropy.Mode) (antientropy.Record, error) {
+	rec, err := c.repair.Sync(ctx, net.JoinHostPort(host, port), mode)
+	var refusal *protocol.PeerError
+	var unreachable *net.OpError
+	switch {
+	case err == nil:
+		return rec, nil
+	case errors.As(err, &refusal):
+		return rec, protocol.SyncFailed(refusal.Message)
+	case errors.As(err, &unreachable):
+		return rec, protocol.ErrConnectionFailed
+	}
+	return rec, protocol.SyncFailed(err.Error())
+}
+
+func (c comparer) Converged(ctx context.Context, version kv.Version) (protocol.Verdict, error) {
+	own := c.repair.Drain()
+	status, err := c.replication.StatusNow(ctx)
+	if err != nil {
+		return protocol.Verdict{}, err
+	}
+	s := antientropy.Standing{
+		Millis: c.median.Millis(), Self: c.config.NodeID, Members: c.members(), Silent: status.Silent,
+		Greatest: c.store.Greatest(), Asked: version,
+	}
+	for i := range own.Roots {
+		if r := &own.Roots[i]; r.Told {
+			s.Own = append(s.Own, antientropy.RootAt{Epoch: r.Epoch, Root: r.Root})
+		}
+	}
+	for i := range status.Peers {
+		c.addHead(&s, &status.Peers[i])
+	}
+	return antientropy.Converged(&s), nil
+}
+
+// addHead adds what a peer's newest head tells, of each node the newest one.
+func (n *Node) addHead(s *antientropy.Standing, p *replication.PeerStatus) {
+	if p.Head == nil || p.NodeID == n.config.NodeID {
+		return
+	}
+	if s.Greatest.Less(p.Head.Greatest) {
+		s.Greatest = p.Head.Greatest
+	}
+	h := antientropy.PeerHead{
+		NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Differs: n.repair.Unequal(p.Instance),
+	}
+	for _, e := range p.Epochs {
+		if len(e.Root) == len(merkle.Hash{}) {
+			h.Roots = append(h.Roots, antientropy.RootSeen{
+				RootAt: antientropy.RootAt{Epoch: e.Epoch, Root: merkle.Hash(e.Root)}, SameVector: e.VectorsEqual,
+			})
+		}
+	}
+	for i := range s.Heads {
+		if s.Heads[i].NodeID == h.NodeID {
+			if h.Age < s.Heads[i].Age {
+				s.Heads[i] = h
+			}
+			return
+		}
+	}
+	s.Heads = append(s.Heads, h)
+}
+
+// Sessions returns the last repair sessions, newest first.
+func (c comparer) Sessions(max int) []server.Record {
+	var out []server.Record
+	for _, r := range c.repair.Records(max) {
+		out = append(out, sessionRecord(&r))
+	}
+	return out
+}
+
+// sessionRecord is what a listing shows of a session.
+func sessionRecord(r *antientropy.Record) server.Record {
+	res := &r.Result
+	rec := server.Record{}
+	add := func(name, format string, args ...any) {
+		rec = append(rec, server.Field{Name: name, Value: fmt.Sprintf(format, args...)})
+	}
+	add("n", "%d", r.Number)
+	add("at", "%s", r.At.UTC().Format(time.RFC3339Nano))
+	add("peer", "%s", r.NodeID)
+	add("why", "%s", r.Why)
+	add("mode", "%s", res.Mode)
+	add("outcome", "%s", r.Outcome())
+	add("epoch", "%d", res.Epoch)
+	add("compared", "%d", res.Keys)
+	add("differing", "%d", res.Differing)
+	add("pulled", "%d", res.Pulled)
+	add("pushed", "%d", res.Pushed)
+	add("moot", "%d", res.Moot)
+	add("deferred", "%d", res.Deferred)
+	add("bytes_in", "%d", res.BytesIn)
+	add("bytes_out", "%d", res.BytesOut)
+	add("link_in", "%d", r.LinkIn)
+	add("link_out", "%d", r.LinkOut)
+	add("round_trips", "%d", res.RoundTrips)
+	add("ms", "%.3f", float64(r.Took.Microseconds())/1000)
+	if r.Error != "" {
+		add("error", "%s", r.Error)
+	}
+	return rec
+}
