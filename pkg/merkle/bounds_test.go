@@ -17,11 +17,11 @@ var operations = flag.Int("operations", 1_000_000, "random operations of the tes
 // Figures of the tree as it is plus a little: what makes it fatter fails here.
 func TestMemoryPerKey(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds trees of a million keys")
+		t.Skip("builds large trees")
 	}
 	most := map[string]float64{"user:%08d": 30, "siteX/devY/chZ": 30, "random32": 60}
 	for name, key := range shapes() {
-		u := ordered(sequence(1_000_000, key))
+		u := ordered(sequence(200_000, key))
 		before := heapAlloc()
 		tree := Tree{}.Apply(u)
 		perKey := float64(heapAlloc()-before) / float64(tree.Len())

@@ -12,12 +12,17 @@ import (
 )
 
 // names draws names that are prefixes of each other and have bytes at both ends
-// of their range; many, so that trees get deep.
+// of their range.
 func names() *rapid.Generator[Item] {
-	part := rapid.SliceOfN(rapid.SampledFrom([]byte{0x00, 'a', 0xFE, 0xFF}), 0, 4)
-	facet := rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.SampledFrom([]byte{0x00, 'm', 0xFF}), 0, 2))
+	part := func(t *rapid.T, label string, most int, alphabet string) []byte {
+		n := rapid.SampledFrom([]int{0, 1, 2, 3, 4}[:most+1]).Draw(t, label+" length")
+		return rapid.SliceOfN(rapid.SampledFrom([]byte(alphabet)), n, n).Draw(t, label)
+	}
 	return rapid.Custom(func(t *rapid.T) Item {
-		it := Item{Key: part.Draw(t, "key"), Facet: facet.Draw(t, "facet")}
+		it := Item{Key: part(t, "key", 4, "\x00a\xFE\xFF")}
+		if rapid.IntRange(0, 2).Draw(t, "faceted") == 0 {
+			it.Facet = part(t, "facet", 2, "\x00m\xFF")
+		}
 		if len(it.Key) == 0 && len(it.Facet) == 0 {
 			it.Facet = []byte("m|node")
 		}
@@ -25,14 +30,18 @@ func names() *rapid.Generator[Item] {
 	})
 }
 
+// batches draws updates in order. Slices are long more often than rapid would
+// make them, or few trees had an inner node.
 func batches(most int) *rapid.Generator[[]Update] {
 	return rapid.Custom(func(t *rapid.T) []Update {
 		var u []Update
+		n := rapid.SampledFrom([]int{0, 1, 5, 32, 33, 40, 70, 100, 150, 200}).Draw(t, "names")
 		removals := rapid.IntRange(0, 4).Draw(t, "removals")
-		for _, it := range rapid.SliceOfN(names(), 0, most).Draw(t, "names") {
+		for range min(n, most) {
+			it := names().Draw(t, "name")
 			u = append(u, Update{
 				Key: it.Key, Facet: it.Facet,
-				Tag:    tagOf(it.Key, it.Facet, rapid.IntRange(0, 3).Draw(t, "tag")),
+				Tag:    tagOf(it.Key, it.Facet, rapid.IntRange(0, 3).Draw(t, "version")),
 				Remove: rapid.IntRange(0, 4).Draw(t, "remove") < removals,
 			})
 		}
