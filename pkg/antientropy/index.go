@@ -3,6 +3,7 @@ package antientropy
 import (
 	"math"
 	"slices"
+	"sync/atomic"
 
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
@@ -44,11 +45,11 @@ type Index struct {
 	older  *epochLog           // fresh only: late changes of epochs up to kept[0]
 	late   bool                // something came for an epoch that is closed
 	due    dueList
-	mark   kv.Version // truncation
-	millis int64      // the last instant passed in, Unix milliseconds
-	sealed int64      // nothing of this node will be stamped in it, or before
-	from   int64      // roots of earlier epochs are not what their vectors say
-	stale  bool       // only a build helps
+	mark   kv.Version   // truncation
+	millis int64        // the last instant passed in, Unix milliseconds
+	sealed atomic.Int64 // nothing of this node will be stamped in it, or before
+	from   int64        // roots of earlier epochs are not what their vectors say
+	stale  bool         // only a build helps
 	built  bool
 	stride int64 // only epochs divisible by it are closed
 }
@@ -76,10 +77,12 @@ const never = math.MinInt64 / 4
 // closed, in milliseconds, so that what is under way still arrives in time. It
 // is empty until Build.
 func NewIndex(src Source, grace, tail int64) *Index {
-	return &Index{
-		src: src, grace: grace, tail: tail, stride: 1, sealed: never, from: never,
+	x := &Index{
+		src: src, grace: grace, tail: tail, stride: 1, from: never,
 		window: make(map[int64]*epochLog), older: &epochLog{epoch: never}, due: make(dueList),
 	}
+	x.sealed.Store(never)
+	return x
 }
 
 // Advance takes in what the log holds and closes the newest epoch that has ended
@@ -90,11 +93,11 @@ func (x *Index) Advance(millis int64) bool {
 		x.Build(millis)
 	}
 	e := epochAt(millis-x.tail) - 1
-	if e <= x.sealed {
+	if e <= x.Sealed() {
 		x.Drain()
 		return false
 	}
-	x.sealed = e
+	x.sealed.Store(e) // before what is late for it begins to come
 	x.drainTo(x.src.Seal(e))
 	if x.stale {
 		return x.Advance(millis)
@@ -271,7 +274,7 @@ func (x *Index) From() int64 { return x.from }
 
 // Sealed returns the newest epoch that has ended here: nothing of this node will
 // be stamped in it any more.
-func (x *Index) Sealed() int64 { return x.sealed }
+func (x *Index) Sealed() int64 { return x.sealed.Load() }
 
 // Drained returns the position in the log up to which the roots hold everything.
 func (x *Index) Drained() uint64 { return x.src.Pos() }
@@ -280,7 +283,7 @@ func (x *Index) Drained() uint64 { return x.src.Pos() }
 func (x *Index) Roots() []EpochRoot {
 	roots := make([]EpochRoot, 0, len(x.kept))
 	for _, k := range slices.Backward(x.kept) {
-		if k.epoch > x.sealed {
+		if k.epoch > x.Sealed() {
 			continue
 		}
 		roots = append(roots, EpochRoot{Epoch: k.epoch, Root: k.tree.Root(), Count: k.tree.Len(), Told: k.epoch >= x.from})
@@ -292,7 +295,7 @@ func (x *Index) Roots() []EpochRoot {
 // what had arrived at the last Drain or Advance.
 func (x *Index) At(epoch int64) (merkle.Tree, bool) {
 	for _, k := range x.kept {
-		if k.epoch == epoch && epoch <= x.sealed {
+		if k.epoch == epoch && epoch <= x.Sealed() {
 			return k.tree, true
 		}
 	}
@@ -306,7 +309,7 @@ func (x *Index) Now() merkle.Tree {
 	if !x.built {
 		return merkle.Tree{}
 	}
-	last, e := x.newest(), max(x.newest().epoch, x.sealed)
+	last, e := x.newest(), max(x.newest().epoch, x.Sealed())
 	for epoch := range x.window {
 		e = max(e, epoch)
 	}

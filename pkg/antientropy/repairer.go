@@ -94,7 +94,7 @@ type Repairer struct {
 	limits  atomic.Pointer[Limits]
 	working sync.WaitGroup // sessions that this node started by itself
 
-	mu    sync.Mutex // guards index
+	mu    sync.Mutex // guards index, but for its Sealed
 	index *Index
 
 	planMu  sync.Mutex // guards planner and running
@@ -150,8 +150,14 @@ func (r *Repairer) SetLimits(l Limits) {
 	r.planner.SetInterval(l.Interval)
 }
 
-// Closed returns what is known of closed epochs, without waiting.
-func (r *Repairer) Closed() Closed { return *r.closed.Load() }
+// Closed returns what is known of closed epochs, without waiting. Sealed is up to
+// date even while an epoch is being closed: what is merged from that moment on may
+// be missing in the roots to come.
+func (r *Repairer) Closed() Closed {
+	c := *r.closed.Load()
+	c.Sealed = r.index.Sealed()
+	return c
+}
 
 const advanceEvery = 50 * time.Millisecond
 
