@@ -89,6 +89,8 @@ type nodeConfig struct {
 	ln       net.Listener
 	params   protocol.PeerParams
 	qos1     bool // sessions that the brokers keep
+	session  func(context.Context, *Link, []byte) error
+	closed   func() Closed
 }
 
 func listen(t testing.TB) net.Listener {
@@ -126,7 +128,7 @@ func startNode(t testing.TB, cfg nodeConfig) *testNode {
 		NodeID: cfg.id, Prefix: cfg.prefix, Address: cfg.ln.Addr().String(), Version: "test",
 		Secret: []byte(cfg.secret), Params: cfg.params, PeerList: cfg.peers, Replica: n.rep,
 		MQTT:     MQTTOptions{Brokers: cfg.brokers, ClientID: fmt.Sprintf("%s-%x", cfg.id, n.rep.instance), CleanSession: !cfg.qos1},
-		ReadOnly: func(why string) { n.readOnly <- why },
+		ReadOnly: func(why string) { n.readOnly <- why }, Session: cfg.session, Closed: cfg.closed,
 		Logger:   slog.New(slog.NewTextHandler(testWriter{t}, nil)).With("node", cfg.id),
 	})
 	if err != nil {

@@ -254,10 +254,15 @@ func (w *world) exchange(n *simNode, addr string) {
 		return
 	}
 	w.call(to, func() { to.core.OnHello("", hello(n)) })
-	ours, theirs := EncodeHead(n.core.head()), EncodeHead(to.core.head())
-	w.call(to, func() { to.core.OnHead(w.head(ours), ViaTCP) })
+	ours, theirs := n.core.HeadNow(), to.core.HeadNow()
+	toThem, toUs := w.relay(n, to), w.relay(to, n)
+	w.call(to, func() {
+		to.core.OnRelay(toThem)
+		to.core.OnHead(w.head(ours), ViaTCP)
+	})
 	var pull *protocol.PeerPull
 	w.call(n, func() {
+		n.core.OnRelay(toUs)
 		n.core.OnHead(w.head(theirs), ViaTCP)
 		pull = n.core.PullFrom(addr, to.rep.instance)
 	})
@@ -266,6 +271,19 @@ func (w *world) exchange(n *simNode, addr string) {
 		return
 	}
 	w.after(w.jitter()/4, func() { end(w.serve(n, to, addr, pull)) })
+}
+
+// relay returns the heads that a node passes on to another one.
+func (w *world) relay(from, to *simNode) []RelayedHead {
+	body := from.core.Relay(to.rep.instance)
+	if body == nil {
+		return nil
+	}
+	heads, err := DecodeRelay(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return heads
 }
 
 // serve streams a pull's answer, which may break off after any frame.
