@@ -16,6 +16,14 @@ import (
 type model []Item
 
 func (m model) hash() Hash {
+	bits := make([]string, len(m))
+	for i, it := range m {
+		bits[i] = bitString(it)
+	}
+	return m.hashOf(bits)
+}
+
+func (m model) hashOf(bits []string) Hash {
 	if len(m) == 0 {
 		return sha256.Sum256([]byte{3})
 	}
@@ -26,13 +34,12 @@ func (m model) hash() Hash {
 		}
 		return sha256.Sum256(p)
 	}
-	low, high := bitString(m[0]), bitString(m[len(m)-1])
-	bit := 0
+	low, high, bit := bits[0], bits[len(bits)-1], 0
 	for low[bit] == high[bit] {
 		bit++
 	}
-	cut := sort.Search(len(m), func(i int) bool { return bitString(m[i])[bit] == '1' })
-	l, r := m[:cut].hash(), m[cut:].hash()
+	cut := sort.Search(len(m), func(i int) bool { return bits[i][bit] == '1' })
+	l, r := m[:cut].hashOf(bits[:cut]), m[cut:].hashOf(bits[cut:])
 	return sha256.Sum256(append(append([]byte{2}, l[:]...), r[:]...))
 }
 
