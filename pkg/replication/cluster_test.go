@@ -129,7 +129,7 @@ func startNode(t testing.TB, cfg nodeConfig) *testNode {
 		Secret: []byte(cfg.secret), Params: cfg.params, PeerList: cfg.peers, Replica: n.rep,
 		MQTT:     MQTTOptions{Brokers: cfg.brokers, ClientID: fmt.Sprintf("%s-%x", cfg.id, n.rep.instance), CleanSession: !cfg.qos1},
 		ReadOnly: func(why string) { n.readOnly <- why }, Session: cfg.session, Closed: cfg.closed,
-		Logger:   slog.New(slog.NewTextHandler(testWriter{t}, nil)).With("node", cfg.id),
+		Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)).With("node", cfg.id),
 	})
 	if err != nil {
 		t.Fatal(err)
