@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,10 +48,13 @@ func talk(s *session, input string) (string, status) {
 	for {
 		rest = feed(s, rest)
 		st := flushOutput
-		for st == flushOutput {
+		for st == flushOutput || st == needCall {
 			st = s.advance()
 			out = append(out, s.out...)
 			s.flushed()
+			if st == needCall {
+				s.called(s.call(context.Background()))
+			}
 		}
 		if st != needInput || len(rest) == 0 {
 			return string(out), st
