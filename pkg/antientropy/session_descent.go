@@ -12,13 +12,14 @@ import (
 
 // Shape of the descent, in entries and ranges.
 const (
-	leafMean     = 35   // aim of the last fan-out
-	leafMax      = 64   // at most so many entries are listed
-	listMax      = 256  // digests of one list, of any peer
-	wideLeaf     = 1400 // at most so many entries are fanned out to leaves at once
-	maxFanOut    = 1024
-	maxItem      = protocol.SyncFrameSize / 2 // bytes of one range's description
-	maxSpanBytes = 16 << 20                   // bytes of the separators kept of a turn
+	leafMean      = 35   // aim of the last fan-out
+	leafMax       = 100  // at most so many entries are listed
+	listMax       = 256  // digests of one list, of any peer
+	wideLeaf      = 1400 // at most so many entries are fanned out to leaves at once
+	maxFanOut     = 1024
+	maxUnbalanced = 1 << 15                    // parts that a range without balance is cut into
+	maxItem       = protocol.SyncFrameSize / 2 // bytes of one range's description
+	maxSpanBytes  = 16 << 20                   // bytes of the separators kept of a turn
 )
 
 // span is a range of keys with what this side holds there.
@@ -59,8 +60,12 @@ func fanOut(n int, frontier bool) int {
 // that every turn gets deeper by a factor.
 func childrenOf(p span, n int) []span {
 	parts, size := p.tree.Split(n), p.tree.Len()/n+1
-	if largestPart(parts) > 4*size {
-		parts = p.tree.Split(8 * n)
+	for m, last := 8*n, 0; m <= maxUnbalanced; m *= 8 {
+		largest := largestPart(parts)
+		if largest <= 4*size || largest == last {
+			break // as it should be, or one key of many facets
+		}
+		parts, last = p.tree.Split(m), largest
 	}
 	children := make([]span, 0, n)
 	for i, sum := 0, 0; i < len(parts); i++ {

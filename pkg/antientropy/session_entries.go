@@ -16,7 +16,8 @@ type entryGroup struct {
 	have     []shown // what the peer holds of it
 	applied  bool
 	deferred bool
-	excused  bool
+	lost     bool
+	later    bool // something is of a later epoch than the session
 }
 
 // takeEntries merges entries.
@@ -56,8 +57,10 @@ func (s *Session) merge(push bool, c *kv.Change) {
 	case kv.Deferred:
 		s.own.deferred++
 		g.deferred = true
+	case kv.Lost:
+		g.lost = true
 	}
-	g.excused = g.excused || s.opts.Epoch > 0 && c.Entry.Version.Epoch() > s.opts.Epoch
+	g.later = g.later || s.isLater(c.Entry.Version)
 	if len(g.have) < maxGroup {
 		g.have = append(g.have, s.showOne(&c.Entry))
 	}
@@ -77,14 +80,20 @@ func (s *Session) closeGroup() {
 		s.settle(g.key)
 		more = s.replyTo(g.key, g.have)
 	}
+	if !g.push && g.lost && !s.finishing() { // it was thought to be the same, or written since
+		more = s.replyTo(g.key, g.have)
+	}
 	if !g.applied && !g.deferred && !more {
 		s.own.moot++
-		g.excused = true
 	}
-	if g.excused {
+	if g.later {
 		s.own.excused++
 	}
 }
+
+// isLater reports whether a version is beyond what the roots of this session
+// cover: merging it leaves them as they are.
+func (s *Session) isLater(v kv.Version) bool { return s.opts.Epoch > 0 && v.Epoch() > s.opts.Epoch }
 
 // replyTo gives what is held of a key and beats what the peer showed, in the own
 // turn, and reports whether there is anything.

@@ -268,17 +268,16 @@ func (s *Session) giveWanted(w *wantWork) {
 		if i++; i/8 >= len(w.positions) || w.positions[i/8]&(1<<(i%8)) == 0 || s.isSettled(key) {
 			continue
 		}
-		s.own.differing++
 		s.sample(key)
 		entries := s.entries(key)
-		switch {
-		case len(entries) == 0:
-			s.own.excused++
-		case s.opts.Mode == Verify:
-			s.tell(offerTell, key, s.show(entries))
-		default:
-			s.out.addEntries(protocol.FrameGive, entries)
+		if s.opts.Mode == Verify && len(entries) > 0 {
+			s.tell(offerKey, key, s.show(entries)) // the other side counts it
+			continue
 		}
+		if s.own.differing++; len(entries) == 0 {
+			s.own.excused++
+		}
+		s.out.addEntries(protocol.FrameGive, entries)
 	}
 }
 

@@ -137,7 +137,7 @@ func (s *Session) pushUnnamed(w *wholeWork) bool {
 		for len(w.named) > 0 && bytes.Compare(w.named[0], key) < 0 {
 			w.named = w.named[1:]
 		}
-		if len(w.named) == 0 || !bytes.Equal(w.named[0], key) {
+		if (len(w.named) == 0 || !bytes.Equal(w.named[0], key)) && !s.isSettled(key) {
 			s.out.addEntries(protocol.FramePush, s.entries(key))
 		}
 	}
@@ -155,11 +155,13 @@ func (s *Session) compareOffer(kind byte, key []byte, facets []shown) {
 			s.own.differing++
 		}
 	}
+	if slices.ContainsFunc(facets, func(f shown) bool { return s.isLater(f.version) }) {
+		s.own.excused++
+	}
 	switch {
 	case !lacks && !more:
 		if kind == offerKey {
 			s.own.moot++
-			s.own.excused++
 		}
 		return
 	case kind == offerTell:

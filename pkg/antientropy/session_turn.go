@@ -3,7 +3,6 @@ package antientropy
 import (
 	"fmt"
 
-	"merklekv/pkg/merkle"
 	"merklekv/pkg/protocol"
 )
 
@@ -283,8 +282,3 @@ func (s *Session) lastTurn() int {
 
 // finishing reports whether it is too late to begin something new.
 func (s *Session) finishing() bool { return s.turn.number >= s.lastTurn()-turnsToFinish }
-
-// rootAt returns a Root option for a tree that does not change.
-func rootAt(t merkle.Tree) func() (merkle.Hash, bool) {
-	return func() (merkle.Hash, bool) { return t.Root(), true }
-}
