@@ -26,6 +26,8 @@ type mapReplica struct {
 	last     Mark
 	marks    []Mark // the last own change of each epoch
 	greatest kv.Version
+	record   bool              // whether all is filled
+	all      []kv.Entry        // by position in the log
 	merges   map[[2]uint64]int // by origin and sequence: how often it was merged
 }
 
@@ -60,6 +62,9 @@ func (m *mapReplica) set(key string, value []byte) kv.Version {
 
 func (m *mapReplica) appendLocked(c kv.Change) {
 	m.log = append(m.log, c)
+	if m.record {
+		m.all = append(m.all, c.Entry)
+	}
 	for len(m.log) > m.ring {
 		if old := m.log[0]; old.Seq > 0 {
 			m.floors[old.Origin] = max(m.floors[old.Origin], old.Seq+1)

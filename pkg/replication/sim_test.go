@@ -39,6 +39,7 @@ type world struct {
 	dup    float64
 	delay  time.Duration
 	quiet  bool
+	rooted bool   // nodes have an index, and sessions can be run
 	last   uint64 // instance
 
 	changes map[[2]uint64]kv.Entry // every change ever made, by origin and sequence
@@ -53,6 +54,7 @@ type simNode struct {
 	counter uint64
 	pos     uint64 // published up to
 	dead    bool
+	closed  Closed // with rooted
 }
 
 type simEvent struct {
@@ -113,10 +115,15 @@ func (w *world) boot(id int, skew int64, ring int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n.core = newCore(CoreOptions{
+	options := CoreOptions{
 		NodeID: fmt.Sprintf("n%d", id), Address: simAddr(id), Instance: w.last, Started: millis(), Params: testParams,
 		DiscoveryInterval: time.Minute, Millis: millis, Drift: func() int64 { return 60_000 }, Rand: w.rng.Float64,
-	}, n.rep, met, slog.New(slog.DiscardHandler))
+	}
+	if w.rooted {
+		n.rep.record = true
+		options.Repair, options.Closed = true, func() Closed { return n.closedAt(millis()) }
+	}
+	n.core = newCore(options, n.rep, met, slog.New(slog.DiscardHandler))
 	w.nodes[id] = n
 	for i := range w.nodes {
 		n.core.AddHost(simAddr(i), true)
