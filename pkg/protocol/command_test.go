@@ -106,7 +106,7 @@ func TestDocumentShowsTheErrors(t *testing.T) {
 		ErrInvalidCommand, ErrMissingArguments, ErrTooManyArguments, ErrInvalidKey, ErrKeyTooLong,
 		ErrInvalidValue, ErrInvalidArgument, ErrRequestTooLong, ErrValueTooLong,
 		ErrValueNotPrintable, ErrStorageFull, ErrNotAuthorized, ErrTooManyConnections, ErrInternal,
-		ReadOnly("..."), NotReady("..."),
+		ErrConnectionFailed, ErrInterrupted, ReadOnly("..."), NotReady("..."), SyncFailed("..."),
 	} {
 		if !bytes.Contains(text, []byte("| `"+e.Message+"` |")) {
 			t.Errorf("PROTOCOL.md has no row for %q", e.Message)

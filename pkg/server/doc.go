@@ -26,6 +26,9 @@
 //     nothing for a sixth of that time are closed. A client waits for answers
 //     only while it holds input, never the reverse, and one claim at a time may
 //     go beyond its budget, so waiting always ends.
+//   - A request that waits for other nodes or for the index runs outside of the
+//     session; the connection reads ahead meanwhile, to notice when it breaks. No
+//     timeout but that of the call itself ends it.
 //   - No reply to a write leaves before its ticket is durable.
 //   - Close returns when no goroutine of the server runs any more.
 package server
