@@ -83,9 +83,20 @@ func (h *history) receive(node int, v kv.Version, at time.Duration) bool {
 	return true
 }
 
+// alive returns how many names have a greatest write that no truncation has killed.
+func (h *history) alive() int {
+	n, mark := 0, h.mark()
+	for _, i := range h.greatest {
+		if e := &h.writes[i].entry; e.IsReserved() || mark.Less(e.Version) {
+			n++
+		}
+	}
+	return n
+}
+
 // mark returns the version of the greatest truncation mark, zero if there is none.
 func (h *history) mark() kv.Version {
-	if i, there := h.greatest["\x00t"]; there {
+	if i, there := h.greatest[markName]; there {
 		return h.writes[i].entry.Version
 	}
 	return kv.Version{}

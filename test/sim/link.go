@@ -29,8 +29,7 @@ type link struct {
 	arrives  [2]time.Duration // the last frame to each end
 	ended    bool
 	onEnd    func(error) // at a, if that is still there
-	carried  int
-	messages int
+	onOther  func(error) // at b; may be nil
 }
 
 // dial has a node do what a core's dial asks for.
@@ -69,19 +68,30 @@ func (l *link) end(err error) {
 	}
 	l.ended = true
 	if l.a.up && l.a.life == l.lives[0] {
-		l.onEnd(err)
+		l.a.after(0, func() { l.onEnd(err) })
+	}
+	if l.onOther != nil && l.b.up && l.b.life == l.lives[1] {
+		l.b.after(0, func() { l.onOther(err) })
 	}
 }
 
 // fail ends the link as an end finds out that sees nothing any more.
 func (l *link) fail(err error, after time.Duration) {
 	l.w.trace.note("link fails", uint64(l.a.id), uint64(l.b.id))
-	l.a.after(after, func() { l.end(err) })
+	l.w.after(after, func() { l.end(err) })
+}
+
+// later has an end do something in a while, if the link lasts so long.
+func (l *link) later(at *node, d time.Duration, fn func()) {
+	at.after(d, func() {
+		if !l.ended {
+			fn()
+		}
+	})
 }
 
 // pass brings a frame of a number of bytes to an end, where fn takes it in.
 func (l *link) pass(to *node, size int, fn func()) {
-	l.carried += size
 	l.w.count.linkBytes += uint64(size)
 	if l.w.net.breaks() {
 		l.fail(errBroken, 0)
@@ -116,43 +126,55 @@ func (l *link) pass(to *node, size int, fn func()) {
 // exchange swaps heads and pulls what the dialler's core then asks for.
 func (l *link) exchange(addr string) {
 	a, b := l.a, l.b
-	var ours []byte
-	if !l.greet(addr, &ours) {
-		return
-	}
-	l.pass(b, len(ours), func() {
-		b.call(func() {
-			b.core.OnHello("", a.hello())
-			b.core.OnHead(l.w.head(ours), replication.ViaTCP)
-		})
-		theirs := b.core.HeadNow()
-		l.pass(a, len(theirs), func() {
-			var pull *protocol.PeerPull
-			a.call(func() {
-				a.core.OnHead(l.w.head(theirs), replication.ViaTCP)
-				pull = a.core.PullFrom(addr, b.instance)
-			})
-			if pull == nil {
-				l.end(nil)
-				return
-			}
-			l.pass(b, len(protocol.EncodeCBOR(pull)), func() { l.answer(addr, pull) })
-		})
+	l.swapHeads(addr, func() {
+		var pull *protocol.PeerPull
+		a.call(func() { pull = a.core.PullFrom(addr, b.instance) })
+		if pull == nil {
+			l.end(nil)
+			return
+		}
+		l.pass(b, len(protocol.EncodeCBOR(pull)), func() { l.answer(addr, pull) })
 	})
 }
 
-// greet has the dialler take in who answered, and returns its head.
-func (l *link) greet(addr string, ours *[]byte) bool {
+// swapHeads has both ends take in each other's head, and those of others that
+// each has heard. then runs at the dialler.
+func (l *link) swapHeads(addr string, then func()) {
+	a, b := l.a, l.b
+	var ours, relay []byte
 	var err error
-	l.a.call(func() {
-		if err = l.a.core.OnHello(addr, l.b.hello()); err == nil {
-			*ours = l.a.core.HeadNow()
+	a.call(func() {
+		if err = a.core.OnHello(addr, b.hello()); err == nil {
+			ours, relay = a.tellHead(), a.core.Relay(b.instance)
 		}
 	})
 	if err != nil {
 		l.end(nil)
+		return
 	}
-	return err == nil
+	l.pass(b, len(ours)+len(relay), func() {
+		var theirs, relayBack []byte
+		b.call(func() {
+			b.core.OnHello("", a.hello())
+			b.core.OnRelay(l.w.relayed(relay))
+			b.core.OnHead(l.w.head(ours), replication.ViaTCP)
+			theirs, relayBack = b.tellHead(), b.core.Relay(a.instance)
+		})
+		l.pass(a, len(theirs)+len(relayBack), func() {
+			a.call(func() {
+				a.core.OnRelay(l.w.relayed(relayBack))
+				a.core.OnHead(l.w.head(theirs), replication.ViaTCP)
+			})
+			then()
+		})
+	})
+}
+
+// tellHead returns the body of a new head for a link.
+func (n *node) tellHead() []byte {
+	body := n.core.HeadNow()
+	n.w.told(n, n.w.head(body))
+	return body
 }
 
 // answer sends what a pull asks for. It is made at once and arrives frame by
@@ -195,4 +217,16 @@ func (w *world) head(body []byte) *replication.Head {
 		return &replication.Head{}
 	}
 	return h
+}
+
+// relayed reads the heads of others that came on a link.
+func (w *world) relayed(payload []byte) []replication.RelayedHead {
+	if len(payload) == 0 {
+		return nil
+	}
+	heads, err := replication.DecodeRelay(payload)
+	if err != nil {
+		w.fail("relayed heads that cannot be read: %v", err)
+	}
+	return heads
 }

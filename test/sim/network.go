@@ -33,6 +33,7 @@ type message struct {
 	batch    *replication.Batch
 	head     *replication.Head
 	presence *replication.Presence
+	asks     bool
 	size     int
 }
 
@@ -138,6 +139,8 @@ func (n *network) pack(node *node, kind replication.Kind, body []byte) *message 
 			m.batch, err = replication.DecodeBatch(opened)
 		case replication.KindHead:
 			m.head, err = replication.DecodeHead(opened.Body)
+		case replication.KindAsk:
+			m.asks = true
 		default:
 			m.presence, err = replication.DecodePresence(opened.Body)
 		}

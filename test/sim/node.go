@@ -21,7 +21,7 @@ const (
 	tickEvery = 100 * time.Millisecond
 	maxDrift  = 60_000 // milliseconds
 	grace     = 3600   // of tombstones, epochs
-	closeTail = 200    // milliseconds from the end of an epoch until it is closed
+	closeTail = 100    // milliseconds from the end of an epoch until it is closed
 )
 
 var params = protocol.PeerParams{EpochMillis: hlc.MillisPerEpoch, HashID: merkle.HashID, TombstoneGrace: grace}
@@ -50,6 +50,8 @@ type node struct {
 	dirty    *store.DirtyReader
 	core     *replication.Core
 	index    *antientropy.Index
+	planner  *antientropy.Planner
+	running  map[uint64]bool // sessions, by the peer's instance
 	batches  *replication.Batcher
 	ready    bool
 
@@ -125,8 +127,9 @@ func (n *node) boot() {
 	n.core = replication.NewCore(replication.CoreOptions{
 		NodeID: n.name, Address: n.addr, Instance: n.instance, Started: n.started, Params: params,
 		DiscoveryInterval: time.Minute, Millis: n.median.Millis, Wall: n.median.Wall, Drift: func() int64 { return maxDrift },
-		Closed: n.closed, Report: n.median.Report, Rand: n.luck,
+		Closed: n.closed, Report: n.median.Report, Rand: n.luck, Repair: true,
 	}, rep)
+	n.planner, n.running = antientropy.NewPlanner(n.instance, repairInterval, n.luck), make(map[uint64]bool)
 	w.trace.note("boots", uint64(n.id), n.instance)
 	n.call(func() {
 		for _, peer := range w.nodes {
@@ -137,6 +140,7 @@ func (n *node) boot() {
 	})
 	w.net.linkChanged(n)
 	n.tick()
+	n.after(time.Duration(w.rng.node.Int64N(int64(planEvery))), n.plan)
 }
 
 // kill ends a node at once.
@@ -222,6 +226,8 @@ func (n *node) perform() {
 			n.after(time.Millisecond, func() { n.call(func() { n.core.OnResolved(a.Addr, []string{a.Addr}) }) })
 		case replication.ActDial:
 			n.w.dial(n, a.Addr)
+		case replication.ActAsk:
+			n.w.net.publish(n, n.w.net.pack(n, replication.KindAsk, nil))
 		case replication.ActReadOnly, replication.ActStop:
 			n.w.fail("node %d gives way to nobody: %s", n.id, a.Why)
 		}
@@ -237,8 +243,20 @@ func (n *node) tick() {
 	if !n.ready && n.core.Status().Ready {
 		n.ready = true
 		n.w.trace.note("ready", uint64(n.id))
+		n.join()
 	}
 	n.after(n.w.tickEvery, n.tick)
+}
+
+// join writes the node's member entry.
+func (n *node) join() {
+	before := n.store.LogHead()
+	_, err := n.store.SetReserved(antientropy.MemberFacet(n.name), antientropy.EncodeMember(n.instance, n.addr))
+	if err != nil {
+		n.after(500*time.Millisecond, n.join)
+	}
+	n.acknowledge(before)
+	n.publishSoon()
 }
 
 // hear takes in a message that came through the broker.
@@ -252,6 +270,8 @@ func (n *node) hear(m *message) {
 			n.core.OnHead(m.head, replication.ViaMQTT)
 		case m.presence != nil:
 			n.core.OnPresence(m.presence, m.counter)
+		case m.asks && m.instance != n.instance:
+			n.core.OnAsk()
 		}
 	})
 }

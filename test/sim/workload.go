@@ -71,6 +71,8 @@ func (n *node) operate() {
 		if size, _ := n.store.MemoryOf(key); size < 2000 {
 			_, _, err = n.store.Append(nil, key, w.value())
 		}
+	case x == 939 && w.rng.work.IntN(4) == 0:
+		_, err = n.store.Truncate()
 	case x < 940:
 		_, _, err = n.store.Prepend(nil, w.key(), []byte("p"))
 	default:
