@@ -214,3 +214,29 @@ func TestCloneSharesNothing(t *testing.T) {
 		t.Errorf("the clone changed with its original: %q %q %q", c.Key, c.Facet, c.Value)
 	}
 }
+
+func TestHeldOfMarksWhatReadersSee(t *testing.T) {
+	entry := func(key, facet string, millis int64) Entry {
+		return Entry{Key: []byte(key), Facet: []byte(facet), Version: Version{HLC: hlc.At(millis), Instance: 1}}
+	}
+	tests := []struct {
+		name    string
+		entries []Entry
+		mark    Version
+		want    string // a letter for each entry
+	}{
+		{"nothing", nil, Version{}, ""},
+		{"a value and other facets", []Entry{entry("k", "x", 5), entry("k", "", 5)}, Version{}, "-v"},
+		{"truncated", []Entry{entry("k", "", 5)}, Version{HLC: hlc.At(5), Instance: 1}, "-"},
+		{"reserved", []Entry{entry("", "t", 5), entry("", "mn1", 5)}, Version{}, "--"},
+	}
+	for _, tt := range tests {
+		got := ""
+		for _, h := range HeldOf(tt.entries, tt.mark, 10) {
+			got += map[bool]string{true: "v", false: "-"}[h.Visible]
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
