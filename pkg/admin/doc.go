@@ -4,7 +4,15 @@
 //	/readyz           200 when the node serves clients, 503 when it does not;
 //	                  with ?verbose one line for each check
 //	/metrics          what the gatherer holds, in Prometheus' formats
+//	/api/syncs        the last repair sessions and their price, newest first;
+//	                  ?n=20 the last twenty, at most the hundred that are kept
+//	/api/peers        the other nodes as this one sees them
+//	/api/epochs       the own closed epochs: root, count, whether peers may compare
+//	/api/members      the nodes of the cluster, those that are silent included
 //	/debug/pprof/     profiles, only when asked for in the options
+//
+// What is under /api/ is a JSON array of objects, whose fields are described by
+// the types Sync, Peer, Epoch and Member. Fields may be added, none is renamed.
 //
 // Any other path is 404 with a line that lists these. A check that is degraded
 // (the broker is away, a node is over its memory limit) is named and does not

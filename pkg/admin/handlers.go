@@ -22,6 +22,7 @@ func newHandler(opts Options, log *slog.Logger) http.Handler {
 	mux.HandleFunc("/livez", serveLive)
 	mux.Handle("/readyz", readyHandler(opts.Ready))
 	mux.Handle("/metrics", metricsHandler(opts.Gatherer, log))
+	paths = append(paths, addAPI(mux, opts.API, log)...)
 	if opts.Pprof {
 		paths = append(paths, "/debug/pprof/")
 		addPprof(mux)

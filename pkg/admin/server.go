@@ -42,6 +42,8 @@ type Options struct {
 	// Ready returns the checks of /readyz. It is called for each request, by
 	// several goroutines at once, and should not block. Nil means no checks.
 	Ready func() []Check
+	// API is what /api/ answers from.
+	API API
 	// Logger defaults to one that discards.
 	Logger *slog.Logger
 	// Pprof serves /debug/pprof/.
