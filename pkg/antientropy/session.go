@@ -144,7 +144,8 @@ type Session struct {
 	out      sessionOut
 	todo     sessionTodo
 	group    entryGroup
-	disputed [][]span            // ranges whose keys are exchanged, by turn, each ascending
+	disputed [][]span            // ranges whose keys are exchanged, each slice in order
+	disputes int                 // bytes kept of them
 	settled  map[uint64]struct{} // keys that a push or an offer dealt with
 
 	// Full mode: what the initiator has not named yet, and up to where it did.

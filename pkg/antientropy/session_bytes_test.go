@@ -105,8 +105,11 @@ func TestSessionPriceContiguous(t *testing.T) {
 	for _, c := range []struct {
 		d    int
 		most int64
-	}{{1000, 9 << 10}, {10_000, 55 << 10}, {100_000, 532 << 10}} {
+	}{{1000, 9000}, {10_000, 55_000}, {100_000, 520_000}} {
 		for _, older := range []bool{false, true} {
+			if older && c.d > 10_000 {
+				continue // the same again
+			}
 			p := &sessionPair{a: newTestReplica(s), b: newTestReplica(s)}
 			side, most := p.a, c.most
 			if older {
@@ -128,9 +131,9 @@ func TestSessionPriceContiguous(t *testing.T) {
 
 // After one session both sides are equal, whoever lacks what.
 func TestSessionOneSided(t *testing.T) {
-	n := 200_000
+	n := 100_000
 	if raceEnabled {
-		n = 20_000
+		n = 10_000
 	}
 	s := newSessionShape(n, userKey)
 	without := func(d int) *testReplica {
@@ -154,7 +157,7 @@ func TestSessionOneSided(t *testing.T) {
 		"the responder has more":  {without(100), newTestReplica(s), 100, 53_000, 3},
 		"the initiator is empty":  {newTestReplica(nil), newTestReplica(s), n, 4096, 1},
 		"the responder is empty":  {newTestReplica(s), newTestReplica(nil), n, 4096, 2},
-		"the initiator has a few": {few, newTestReplica(s), n - n/1000, 30_000, 3},
+		"the initiator has a few": {few, newTestReplica(s), n - n/1000, 30_000, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &sessionPair{a: c.a, b: c.b}

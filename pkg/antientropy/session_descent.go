@@ -143,6 +143,9 @@ func (s *Session) addChildren(index int, item []byte, children []span) {
 
 // addList describes a range by the digests of its keys.
 func (s *Session) addList(a *answer) {
+	if !s.dispute(a.span) {
+		return
+	}
 	keys, digests := 0, []byte(nil)
 	for _, tags := range keysOf(a.tree) {
 		digests = appendDigest(digests, s.marks.digest(tags), s.marks.list)

@@ -126,7 +126,9 @@ func (s *Session) compareList(w *listWork) bool {
 	size := width(s.marks.list)
 	if w.matched == nil {
 		w.matched = make([]bool, len(w.digests)/size)
-		s.dispute(w.span)
+		if !s.dispute(w.span) {
+			return true
+		}
 	}
 	seen := 0
 	for key, tags := range keysOf(w.tree) {
@@ -317,16 +319,21 @@ func (s *Session) sample(key []byte) {
 	}
 }
 
-// dispute notes a range whose keys may be sent from now on. Ranges of one turn
-// come in order.
-func (s *Session) dispute(p span) {
+// dispute notes a range whose keys may be sent from now on, if there is room for
+// it. Ranges of one kind and turn come in order.
+func (s *Session) dispute(p span) bool {
+	if s.disputes += spanSize + len(p.low) + len(p.high); s.disputes > maxHeld {
+		s.result.Partial = true
+		return false
+	}
 	p.tree = merkle.Tree{}
 	n := len(s.disputed) - 1
-	if n < 0 || len(s.disputed[n]) > 0 && bytes.Compare(p.low, s.disputed[n][len(s.disputed[n])-1].low) <= 0 {
+	if n < 0 || bytes.Compare(p.low, s.disputed[n][len(s.disputed[n])-1].low) <= 0 {
 		s.disputed = append(s.disputed, nil)
 		n++
 	}
 	s.disputed[n] = append(s.disputed[n], p)
+	return true
 }
 
 // isDisputed reports whether a key lies in a range whose keys are exchanged.

@@ -128,9 +128,6 @@ func (s *Session) handOver() (protocol.FrameType, []byte) {
 	if s.turn.number > 0 || len(s.out.children)+len(s.out.lists) > 0 {
 		s.spans, s.lists = s.out.children, s.out.lists
 	}
-	for i := range s.out.lists {
-		s.dispute(s.out.lists[i].span)
-	}
 	clear(s.settled)
 	s.out, s.todo, s.sending = sessionOut{}, sessionTodo{}, false
 	var payload []byte
