@@ -273,3 +273,19 @@ func TestOrderOfInsertionDoesNotMatter(t *testing.T) {
 		}
 	}
 }
+
+// Inner nodes that lie beside each other, or one within a side of the other.
+func TestDiffOfParts(t *testing.T) {
+	tree := Tree{}.Apply(ordered(sequence(2000, shapes()["user:%08d"])))
+	parts := []Tree{tree}
+	for _, p := range []string{"user:000000", "user:000001", "user:000007", "user:000012", "user:00001", "user:000019"} {
+		parts = append(parts, tree.Prefix([]byte(p)))
+	}
+	for i, a := range parts {
+		for j, b := range parts {
+			if got, want := collectDiff(a, b), collect(a).diff(collect(b)); !slices.Equal(got, want) {
+				t.Errorf("parts %d and %d: %d differences, want %d", i, j, len(got), len(want))
+			}
+		}
+	}
+}
