@@ -1,6 +1,11 @@
 package antientropy
 
 import (
+	"cmp"
+	"runtime"
+	"slices"
+	"sync"
+
 	"merklekv/pkg/kv"
 	"merklekv/pkg/merkle"
 )
@@ -12,12 +17,9 @@ import (
 func (x *Index) Build(millis int64) {
 	for head := x.src.LogHead(); x.src.Pos() < head && x.src.Read(readAtOnce, func(*kv.Logged) {}) > 0; {
 	}
-	var b builder
+	b := builder{newest: never}
 	x.src.Dump(b.take)
 	x.from = b.newest
-	if len(b.all.fresh) == 0 {
-		x.from = never
-	}
 	base := max(b.newest, epochAt(millis-x.tail)-1)
 	x.mark, x.due = b.mark, make(dueList)
 	x.window, x.older, x.late = make(map[int64]*epochLog), &epochLog{epoch: never}, false
@@ -27,36 +29,165 @@ func (x *Index) Build(millis int64) {
 	x.drainTo(x.src.LogHead())
 }
 
-// builder gathers all entries.
+// builder gathers all entries, in pieces of which none is ever moved.
 type builder struct {
-	all    epochLog
+	pieces []*piece
 	newest int64
 	mark   kv.Version
 }
 
+// piece holds the names of some entries and what is to be known of them.
+type piece struct {
+	slab    []byte
+	held    []held
+	expires map[uint32]int64 // by place, of those that expire
+}
+
+const (
+	pieceBits = 14
+	pieceLen  = 1 << pieceBits
+)
+
+// held is one entry, without its value.
+type held struct {
+	name    uint32 // where the name begins in the slab
+	key     uint16 // length
+	facet   uint8  // length
+	flags   kv.Flags
+	version kv.Version
+	tag     merkle.Tag
+}
+
 func (b *builder) take(e *kv.Entry) bool {
-	if len(b.all.fresh) == 0 {
-		b.newest = never
-	}
 	b.newest = max(b.newest, e.Version.Epoch())
 	if e.IsReserved() && string(e.Facet) == markFacet {
 		b.mark = e.Version
 	}
-	return b.all.add(&kv.Logged{Change: kv.Change{Entry: *e}}, merkle.TagOf(e))
+	p := b.room()
+	if e.Flags&kv.HasExpiry != 0 {
+		if p.expires == nil {
+			p.expires = make(map[uint32]int64)
+		}
+		p.expires[uint32(len(p.held))] = e.ExpiresAt
+	}
+	p.held = append(p.held, held{
+		name: uint32(len(p.slab)), key: uint16(len(e.Key)), facet: uint8(len(e.Facet)), flags: e.Flags,
+		version: e.Version, tag: merkle.TagOf(e),
+	})
+	p.slab = append(append(p.slab, e.Key...), e.Facet...)
+	return true
+}
+
+// room returns the piece that takes the next entry.
+func (b *builder) room() *piece {
+	if n := len(b.pieces); n > 0 && len(b.pieces[n-1].held) < pieceLen {
+		return b.pieces[n-1]
+	}
+	p := &piece{held: make([]held, 0, pieceLen), slab: make([]byte, 0, 16*pieceLen)}
+	b.pieces = append(b.pieces, p)
+	return p
+}
+
+func (b *builder) at(i uint32) (*piece, *held) {
+	p := b.pieces[i>>pieceBits]
+	return p, &p.held[i&(pieceLen-1)]
+}
+
+// entry returns an entry without its value.
+func (b *builder) entry(i uint32) (kv.Entry, merkle.Tag) {
+	p, h := b.at(i)
+	key := p.slab[h.name : h.name+uint32(h.key)]
+	facet := p.slab[h.name+uint32(h.key):][:h.facet]
+	return kv.Entry{
+		Key: key, Facet: facet, Version: h.version, Flags: h.flags, ExpiresAt: p.expires[i&(pieceLen-1)],
+	}, h.tag
+}
+
+func (b *builder) key(i uint32) []byte {
+	p, h := b.at(i)
+	return p.slab[h.name : h.name+uint32(h.key)]
 }
 
 // treeOf hashes the entries that belong to the set at an epoch.
 func (x *Index) treeOf(b *builder, e int64) merkle.Tree {
-	order := b.all.order(b.all.fresh)
+	order := b.order()
 	updates := make([]merkle.Update, 0, len(order))
 	for _, o := range order {
-		r := &b.all.fresh[o.at]
-		entry := b.all.entry(r)
+		entry, tag := b.entry(o.at)
 		if x.hidden(&entry, e) {
 			continue
 		}
-		updates = append(updates, merkle.Update{Key: entry.Key, Facet: entry.Facet, Tag: r.tag})
-		x.noteDue(&entry, r.tag, e)
+		updates = append(updates, merkle.Update{Key: entry.Key, Facet: entry.Facet, Tag: tag})
+		x.noteDue(&entry, tag, e)
 	}
 	return merkle.Tree{}.Apply(updates)
+}
+
+// order returns the places of all entries by name.
+func (b *builder) order() []sortKey {
+	if len(b.pieces) == 0 {
+		return nil
+	}
+	skip := b.sharedPrefix()
+	n := (len(b.pieces)-1)<<pieceBits + len(b.pieces[len(b.pieces)-1].held)
+	order := make([]sortKey, n)
+	for i := range order {
+		order[i] = sortKey{head8(b.key(uint32(i))[skip:]), uint32(i)}
+	}
+	return sortParallel(order, b.compare)
+}
+
+func (b *builder) compare(x, y sortKey) int {
+	if x.head != y.head {
+		return cmp.Compare(x.head, y.head)
+	}
+	e, _ := b.entry(x.at)
+	f, _ := b.entry(y.at)
+	return merkle.CompareNames(e.Key, e.Facet, f.Key, f.Facet)
+}
+
+func (b *builder) sharedPrefix() int {
+	first := b.key(0)
+	n := len(first)
+	for _, p := range b.pieces {
+		for i := range p.held {
+			h := &p.held[i]
+			n = sharedLen(first[:n], p.slab[h.name:h.name+uint32(h.key)])
+		}
+	}
+	return n
+}
+
+// sharedLen returns how many bytes two keys begin with in common.
+func sharedLen(a, b []byte) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// sortParallel sorts on all processors and returns the result.
+func sortParallel(keys []sortKey, compare func(a, b sortKey) int) []sortKey {
+	const least = 1 << 15
+	if len(keys) < least || runtime.GOMAXPROCS(0) == 1 {
+		slices.SortFunc(keys, compare)
+		return keys
+	}
+	left, right := keys[:len(keys)/2], keys[len(keys)/2:]
+	var other sync.WaitGroup
+	other.Go(func() { slices.SortFunc(right, compare) })
+	slices.SortFunc(left, compare)
+	other.Wait()
+	merged := make([]sortKey, 0, len(keys))
+	for len(left) > 0 && len(right) > 0 {
+		if compare(left[0], right[0]) <= 0 {
+			merged, left = append(merged, left[0]), left[1:]
+		} else {
+			merged, right = append(merged, right[0]), right[1:]
+		}
+	}
+	return append(append(merged, left...), right...)
 }

@@ -32,6 +32,11 @@ type rec struct {
 	tag      merkle.Tag
 }
 
+// reset empties a log for another epoch and keeps its memory.
+func (l *epochLog) reset(epoch int64) {
+	*l = epochLog{epoch: epoch, slab: l.slab[:0], recs: l.recs[:0], fresh: l.fresh[:0]}
+}
+
 func (l *epochLog) key(r *rec) []byte { return l.slab[r.name : r.name+uint32(r.key)] }
 
 func (l *epochLog) facet(r *rec) []byte {
@@ -73,6 +78,10 @@ func (l *epochLog) settle() {
 		return
 	}
 	sorted := l.sortFresh()
+	if len(l.recs) == 0 {
+		l.recs, l.fresh = sorted, l.fresh[:0]
+		return
+	}
 	merged := make([]rec, 0, len(l.recs)+len(sorted))
 	old := l.recs
 	for len(old) > 0 || len(sorted) > 0 {
@@ -99,7 +108,10 @@ func (l *epochLog) settle() {
 // sortFresh returns what is fresh by name, each name once.
 func (l *epochLog) sortFresh() []rec {
 	order := l.order(l.fresh)
-	sorted := make([]rec, 0, len(order))
+	sorted := l.recs[:0]
+	if len(l.recs) > 0 || cap(sorted) < len(order) {
+		sorted = make([]rec, 0, len(order))
+	}
 	for _, o := range order {
 		r := l.fresh[o.at]
 		if n := len(sorted); n > 0 && l.compare(&sorted[n-1], &r) == 0 {
@@ -143,17 +155,10 @@ func (l *epochLog) sharedPrefix(recs []rec) int {
 		return 0
 	}
 	first := l.key(&recs[0])
-	n := len(first)
 	for i := range recs {
-		k := l.key(&recs[i])
-		n = min(n, len(k))
-		for j := 0; j < n; j++ {
-			if k[j] != first[j] {
-				n = j
-			}
-		}
+		first = first[:sharedLen(first, l.key(&recs[i]))]
 	}
-	return n
+	return len(first)
 }
 
 // head8 returns the first eight bytes of a key as a number that sorts like them;

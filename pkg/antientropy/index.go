@@ -42,6 +42,7 @@ type Index struct {
 
 	kept   []keptRoot          // ascending; never empty once built
 	window map[int64]*epochLog // of the epochs after kept[0]
+	spare  *epochLog           // memory for another one, nil if there is none
 	older  *epochLog           // fresh only: late changes of epochs up to kept[0]
 	late   bool                // something came for an epoch that is closed
 	due    dueList
@@ -175,7 +176,11 @@ func (x *Index) logOf(epoch int64) *epochLog {
 	}
 	l := x.window[epoch]
 	if l == nil {
-		l = &epochLog{epoch: epoch}
+		l, x.spare = x.spare, nil
+		if l == nil {
+			l = new(epochLog)
+		}
+		l.reset(epoch)
 		x.window[epoch] = l
 	}
 	return l
@@ -266,6 +271,7 @@ func (x *Index) forgetOldest() {
 			later.inherit(l)
 		}
 		delete(x.window, l.epoch)
+		x.spare = l
 	}
 }
 
