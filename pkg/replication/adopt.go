@@ -102,6 +102,10 @@ func (c *Core) adoptMarks(h *Head, e *EpochHead) {
 		c.touch(it.Instance)
 		c.rep.RaiseLogFloor(it.Instance, m.Seq)
 		c.RaiseFrom(m.HLC.Epoch())
+		if g, open := c.roots.youngGaps[it.Instance]; open {
+			// What lies above the next gap lay above this one: nothing new came.
+			c.roots.youngGaps[it.Instance] = openGap{c.vec.Prefix(it.Instance).Seq, g.since}
+		}
 	}
 	if changed {
 		c.met.adopted.Inc()
