@@ -282,6 +282,16 @@ func (r *Repairer) rootAt(epoch int64) (merkle.Hash, bool) {
 // n <= 0.
 func (r *Repairer) Records(n int) []Record { return r.records.newest(n) }
 
+// Enabled reports whether sessions are allowed.
+func (r *Repairer) Enabled() bool { return r.limits.Load().Enabled }
+
+// Running returns how many sessions run now.
+func (r *Repairer) Running() int {
+	r.planMu.Lock()
+	defer r.planMu.Unlock()
+	return len(r.running)
+}
+
 // Stuck returns the peers with which sessions come to nothing.
 func (r *Repairer) Stuck() []Stuck {
 	r.planMu.Lock()

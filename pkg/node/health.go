@@ -26,14 +26,16 @@ func (n *Node) checks() []admin.Check {
 	status := n.replication.Status()
 	checks := []admin.Check{
 		{Name: "replica", OK: status.Ready, Detail: strings.Join(status.Reasons, "; ")},
-		n.memoryCheck(), n.clockCheck(),
+		n.memoryCheck(), n.clockCheck(), pausedCheck(status.Paused),
 	}
 	for _, b := range status.Brokers {
 		checks = append(checks, admin.Check{Name: "broker " + b.Address, OK: true, Degraded: !b.Up, Detail: b.Reason})
 	}
 	for i := range status.Peers {
-		checks = append(checks, peerCheck(&status.Peers[i], status.Peers)...)
+		checks = append(checks, n.peerCheck(&status.Peers[i], status.Peers)...)
 	}
+	checks = append(checks, n.silentMembers(&status)...)
+	checks = append(checks, n.stuckChecks()...)
 	for _, a := range status.Failing {
 		checks = append(checks, admin.Check{Name: "address " + a.Address, OK: true, Degraded: true, Detail: a.Reason})
 	}
@@ -69,19 +71,71 @@ func (n *Node) clockCheck() admin.Check {
 	return c
 }
 
-// peerCheck names a peer, and one that was heard before and is silent now.
-// Instances that are gone for long, or that their node has replaced by starting
-// again, are not news.
-func peerCheck(p *replication.PeerStatus, all []replication.PeerStatus) []admin.Check {
+func pausedCheck(paused bool) admin.Check {
+	c := admin.Check{Name: "replication", OK: true}
+	if paused {
+		c.Degraded, c.Detail = true, "changes are neither sent nor taken in; REPLICATE enable ends that"
+	}
+	return c
+}
+
+// peerCheck names a peer, one that was heard before and is silent now, and one
+// that nothing can be compared with. Instances that are gone for long, or that
+// their node has replaced by starting again, are not news.
+func (n *Node) peerCheck(p *replication.PeerStatus, all []replication.PeerStatus) []admin.Check {
 	const news = 10 * time.Minute
 	if p.NodeID == "" || !p.Live && (p.Heard > news || replaced(p, all)) {
 		return nil
 	}
 	c := admin.Check{Name: "peer " + p.NodeID, OK: true}
-	if !p.Live {
-		c.Degraded, c.Detail = true, fmt.Sprintf("not heard for %v", p.Heard.Round(time.Second))
+	switch {
+	case !p.Live:
+		c.Detail = fmt.Sprintf("not heard for %v", p.Heard.Round(time.Second))
+	case p.Head != nil && !p.ParamsEqual:
+		c.Detail = fmt.Sprintf("other parameters, so nothing is repaired between us: there %v, here %v", p.Head.Params, n.params())
+	case p.Head != nil && p.Head.Paused:
+		c.Detail = "it has paused replication; REPLICATE enable there ends that"
 	}
+	c.Degraded = c.Detail != ""
 	return []admin.Check{c}
+}
+
+// silentMembers names the members that no line of a peer speaks of: whether all
+// nodes are equal cannot be told without them.
+func (n *Node) silentMembers(status *replication.Status) []admin.Check {
+	var checks []admin.Check
+	for _, m := range n.members() {
+		spoken := slices.ContainsFunc(status.Peers, func(p replication.PeerStatus) bool {
+			return p.NodeID == m.NodeID && len(n.peerCheck(&p, status.Peers)) > 0
+		})
+		if m.NodeID == n.config.NodeID || spoken {
+			continue
+		}
+		checks = append(checks, admin.Check{Name: "member " + m.NodeID, OK: true, Degraded: true, Detail: fmt.Sprintf(
+			"not heard at %s; FORGET %s takes it off the members if it is gone for good", m.Address, m.NodeID)})
+	}
+	return checks
+}
+
+// stuckChecks names the peers with which repair comes to nothing.
+func (n *Node) stuckChecks() []admin.Check {
+	var checks []admin.Check
+	for _, s := range n.repair.Stuck() {
+		checks = append(checks, admin.Check{Name: "repair with " + n.nodeIDOf(s.Instance), OK: true, Degraded: true, Detail: fmt.Sprintf(
+			"%d sessions in a row moved nothing and ended unequal; keys %s", s.Sessions, strings.Join(escapedKeys(s.Keys), " "))})
+	}
+	return checks
+}
+
+// nodeIDOf returns who has an instance, or the instance if nobody is known to.
+func (n *Node) nodeIDOf(instance uint64) string {
+	status := n.replication.Status()
+	for i := range status.Peers {
+		if p := &status.Peers[i]; p.Instance == instance && p.NodeID != "" {
+			return p.NodeID
+		}
+	}
+	return instanceText(instance)
 }
 
 // replaced reports whether another instance of the same node was heard later.

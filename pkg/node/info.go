@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"merklekv/pkg/server"
@@ -11,7 +12,7 @@ import (
 
 // info returns the node's own sections of INFO.
 func (n *Node) info() []server.Section {
-	return []server.Section{n.nodeInfo(), n.memoryInfo(), n.replicationInfo()}
+	return []server.Section{n.nodeInfo(), n.memoryInfo(), n.replicationInfo(), n.repairInfo()}
 }
 
 func (n *Node) nodeInfo() server.Section {
@@ -58,4 +59,33 @@ func (n *Node) replicationInfo() server.Section {
 			p.NodeID, p.Instance, p.Address, p.Live, p.Heard.Milliseconds(), p.ByMQTT, p.LagEntries, p.LagMillis))
 	}
 	return server.Section{Name: "replication", Fields: fields}
+}
+
+func (n *Node) repairInfo() server.Section {
+	var fields []server.Field
+	add := func(name string, format string, args ...any) {
+		fields = append(fields, server.Field{Name: name, Value: fmt.Sprintf(format, args...)})
+	}
+	closed := n.repair.Closed()
+	add("enabled", "%t", n.repair.Enabled())
+	if len(closed.Roots) > 0 {
+		newest := &closed.Roots[0]
+		add("epoch", "%d", newest.Epoch)
+		add("root", "%x", newest.Root)
+		add("entries", "%d", newest.Count)
+	}
+	last := n.repair.Records(1)
+	sessions := uint64(0)
+	if len(last) > 0 {
+		sessions = last[0].Number
+	}
+	add("sessions", "%d", sessions)
+	add("running", "%d", n.repair.Running())
+	stuck := n.repair.Stuck()
+	add("stuck", "%d", len(stuck))
+	for i, s := range stuck {
+		add(fmt.Sprintf("stuck%d", i), "node_id=%s sessions=%d keys=%s",
+			n.nodeIDOf(s.Instance), s.Sessions, strings.Join(escapedKeys(s.Keys), ","))
+	}
+	return server.Section{Name: "repair", Fields: fields}
 }

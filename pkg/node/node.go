@@ -168,10 +168,8 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 	c := n.config
 	r, err := replication.New(replication.Options{
 		NodeID: c.NodeID, Prefix: c.MQTT.TopicPrefix, Address: n.advertised(), Version: n.version,
-		Secret: []byte(c.Security.ClusterSecret.Reveal()),
-		Params: protocol.PeerParams{
-			EpochMillis: hlc.MillisPerEpoch, HashID: merkle.HashID, TombstoneGrace: uint64(c.AntiEntropy.TombstoneGrace),
-		},
+		Secret:   []byte(c.Security.ClusterSecret.Reveal()),
+		Params:   n.params(),
 		PeerList: c.AntiEntropy.Peers(), DiscoveryInterval: c.AntiEntropy.PeerDiscoveryInterval.Duration(),
 		MQTT: replication.MQTTOptions{
 			Brokers: c.MQTT.Brokers(), ClientID: c.MQTT.ClientID, Username: c.MQTT.Username,
@@ -188,10 +186,17 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 	return nil
 }
 
+// params are what nodes must have in common to be comparable.
+func (n *Node) params() protocol.PeerParams {
+	return protocol.PeerParams{
+		EpochMillis: hlc.MillisPerEpoch, HashID: merkle.HashID, TombstoneGrace: uint64(n.config.AntiEntropy.TombstoneGrace),
+	}
+}
+
 func (n *Node) openAdmin(logger *slog.Logger) error {
 	a, err := admin.Listen(admin.Options{
 		Address:  hostPort(n.config.Admin.BindAddress, n.config.Admin.BindPort),
-		Gatherer: n.registry, Ready: n.checks, Pprof: n.config.Admin.Pprof, Logger: logger,
+		Gatherer: n.registry, Ready: n.checks, API: n.api(), Pprof: n.config.Admin.Pprof, Logger: logger,
 	})
 	if err != nil {
 		return fmt.Errorf("open admin port: %w", err)
