@@ -43,6 +43,13 @@ func restHead() *Head {
 	return h
 }
 
+// fullHead is a head that names others.
+func fullHead() *Head {
+	h := restHead()
+	h.Peers, h.Paused = []string{"node2:7878", "[fd00::3]:7878"}, true
+	return h
+}
+
 func sampleChanges() []kv.Change {
 	v := kv.Version{HLC: hlc.At(1_700_000_000_000) + 1, Instance: 7}
 	return []kv.Change{
@@ -72,6 +79,8 @@ func samples(t testing.TB) map[string][]byte {
 		"batch-signed":    signed.Seal(KindBatch, 7, 1, sampleBatch(t)),
 		"head-rest":       plain.Seal(KindHead, 7, 4, EncodeHead(restHead())),
 		"head":            plain.Seal(KindHead, 7, 2, EncodeHead(sampleHead())),
+		"head-full":       plain.Seal(KindHead, 7, 5, EncodeHead(fullHead())),
+		"ask-signed":      signed.Seal(KindAsk, 7, 4, nil),
 		"presence-signed": signed.Seal(KindPresence, 7, 3, presence),
 	}
 }
@@ -96,7 +105,7 @@ func TestGoldenMessages(t *testing.T) {
 
 func TestHeadRoundTrip(t *testing.T) {
 	for _, rest := range []Digest{{}, {Count: 2, Sum: 1 << 63}} {
-		want := sampleHead()
+		want := fullHead()
 		want.Rest = rest
 		got, err := DecodeHead(EncodeHead(want))
 		if err != nil {
@@ -251,6 +260,22 @@ func FuzzOpen(f *testing.F) {
 			}
 		}
 		DecodePresence(m.Body)
+	})
+}
+
+func FuzzDecodeRelay(f *testing.F) {
+	f.Add(protocol.EncodeCBOR([]relayBody{{Age: 5, Head: EncodeHead(fullHead())}, {Head: EncodeHead(sampleHead())}}))
+	f.Add(protocol.EncodeCBOR([]relayBody{}))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		heads, err := DecodeRelay(payload)
+		if err != nil {
+			return
+		}
+		for _, h := range heads {
+			if h.Age < 0 || h.Age > maxRelayAge || h.Head.Instance == 0 {
+				t.Fatalf("%+v", h)
+			}
+		}
 	})
 }
 

@@ -142,6 +142,12 @@ func DecodeHead(body []byte) (*Head, error) {
 	if b.Rest != nil {
 		h.Rest = *b.Rest
 	}
+	if len(b.Peers) == 0 {
+		h.Peers = nil // as where none are told
+	}
+	if len(b.Deferred) == 0 {
+		h.Deferred = nil
+	}
 	for _, e := range b.Epochs {
 		epoch, err := e.decode(b.Vector)
 		if err != nil {
