@@ -22,9 +22,11 @@
 //
 //	// ActResolve: OnResolved(a.Addr, addresses)
 //	// ActHead: publish Seal(KindHead, instance, counter, a.Head); there OnHead(head, ViaMQTT)
+//	// ActAsk: publish Seal(KindAsk, instance, counter, nil); there OnAsk()
 //	// ActDial, n being the dialler and m who answers:
 //	n.OnHello(a.Addr, hello of m)            // on an error: OnDialEnded(a.Addr, nil)
 //	m.OnHello("", hello of n)
+//	m.OnRelay(DecodeRelay(n.Relay(instance of m))) // nil: nothing to pass on; and the other way round
 //	m.OnHead(DecodeHead(n.HeadNow()), ViaTCP)
 //	n.OnHead(DecodeHead(m.HeadNow()), ViaTCP)
 //	if pull := n.PullFrom(a.Addr, instance of m); pull != nil {
