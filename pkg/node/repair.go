@@ -158,7 +158,8 @@ func (c comparer) session(ctx context.Context, host, port string, mode antientro
 }
 
 func (c comparer) Converged(ctx context.Context, version kv.Version) (protocol.Verdict, error) {
-	own := c.repair.Drain()
+	// What others told comes before the own roots: those then hold all that the own
+	// vector, with which theirs are compared, covers.
 	status, err := c.replication.StatusNow(ctx)
 	if err != nil {
 		return protocol.Verdict{}, err
@@ -167,19 +168,21 @@ func (c comparer) Converged(ctx context.Context, version kv.Version) (protocol.V
 		Millis: c.median.Millis(), Self: c.config.NodeID, Members: c.members(), Silent: status.Silent,
 		Greatest: c.store.Greatest(), Asked: version,
 	}
-	for i := range own.Roots {
-		if r := &own.Roots[i]; r.Told {
-			s.Own = append(s.Own, antientropy.RootAt{Epoch: r.Epoch, Root: r.Root})
-		}
+	roots := make(map[int64]merkle.Hash)
+	for _, r := range c.repair.Drain().Roots {
+		s.Own = append(s.Own, antientropy.RootAt{Epoch: r.Epoch, Root: r.Root})
+		roots[r.Epoch] = r.Root
 	}
 	for i := range status.Peers {
-		c.addHead(&s, &status.Peers[i])
+		c.addHead(&s, &status.Peers[i], roots)
 	}
 	return antientropy.Converged(&s), nil
 }
 
-// addHead adds what a peer's newest head tells, of each node the newest one.
-func (n *Node) addHead(s *antientropy.Standing, p *replication.PeerStatus) {
+// addHead adds what a peer's newest head tells, of each node the newest one. The
+// vectors were compared when the own root was another one, or none was told: then
+// they say nothing about the one of now.
+func (n *Node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own map[int64]merkle.Hash) {
 	if p.Head == nil || p.NodeID == n.config.NodeID {
 		return
 	}
@@ -191,8 +194,10 @@ func (n *Node) addHead(s *antientropy.Standing, p *replication.PeerStatus) {
 	}
 	for _, e := range p.Epochs {
 		if len(e.Root) == len(merkle.Hash{}) {
+			now, kept := own[e.Epoch]
 			h.Roots = append(h.Roots, antientropy.RootSeen{
-				RootAt: antientropy.RootAt{Epoch: e.Epoch, Root: merkle.Hash(e.Root)}, SameVector: e.VectorsEqual,
+				RootAt:     antientropy.RootAt{Epoch: e.Epoch, Root: merkle.Hash(e.Root)},
+				SameVector: e.VectorsEqual && kept && string(e.Own) == string(now[:]),
 			})
 		}
 	}
