@@ -23,13 +23,13 @@ var (
 // link is a connection of two nodes, as far as it matters here: frames arrive in
 // order, some time later, or the link ends.
 type link struct {
-	w        *world
-	a, b     *node // a dialled
-	lives    [2]int
-	arrives  [2]time.Duration // the last frame to each end
-	ended    bool
-	onEnd    func(error) // at a, if that is still there
-	onOther  func(error) // at b; may be nil
+	w       *world
+	a, b    *node // a dialled
+	lives   [2]int
+	arrives [2]time.Duration // the last frame to each end
+	ended   bool
+	onEnd   func(error) // at a, if that is still there
+	onOther func(error) // at b; may be nil
 }
 
 // dial has a node do what a core's dial asks for.

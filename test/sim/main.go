@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type options struct {
 	verbose bool
 	workers int
 	limit   time.Duration
+	cpu     string
 }
 
 func run(args []string, out, errOut io.Writer) int {
@@ -44,13 +46,36 @@ func run(args []string, out, errOut io.Writer) int {
 	f.BoolVar(&o.verbose, "v", false, "print all that happens; with -seed")
 	f.IntVar(&o.workers, "workers", 2, "seeds run at once")
 	f.DurationVar(&o.limit, "for", 0, "stop after this time (0: never)")
+	f.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile to this file")
 	if err := f.Parse(args); err != nil {
 		return 2
+	}
+	if o.cpu != "" {
+		stop, err := profileTo(o.cpu)
+		if err != nil {
+			fmt.Fprintln(errOut, err)
+			return 2
+		}
+		defer stop()
 	}
 	if o.seed != 0 {
 		return runOne(&o, out)
 	}
 	return runMany(&o, out)
+}
+
+func profileTo(name string) (stop func(), err error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+	}, nil
 }
 
 func profileNames() string {

@@ -50,6 +50,7 @@ type node struct {
 	dirty    *store.DirtyReader
 	core     *replication.Core
 	index    *antientropy.Index
+	shown    replication.Closed // what is known of its epochs
 	planner  *antientropy.Planner
 	running  map[uint64]bool // sessions, by the peer's instance
 	batches  *replication.Batcher
@@ -106,7 +107,7 @@ type source struct {
 func (n *node) boot() {
 	w := n.w
 	n.life++
-	n.up, n.born, n.pause, n.ready, n.connected, n.will, n.publishing = true, w.now, 0, false, false, nil, false
+	n.up, n.born, n.pause, n.ready, n.connected, n.will, n.publishing, n.shown = true, w.now, 0, false, false, nil, false, replication.Closed{}
 	n.instance = w.rng.node.Uint64() | 1
 	n.median = hlc.NewMedianClock(n.box.read)
 	n.clock = hlc.NewClock(n.median.Millis, maxDrift)
@@ -169,8 +170,11 @@ func (n *node) luck() float64 {
 // millis is the present for this node, Unix milliseconds.
 func (n *node) millis() int64 { return n.median.Millis() }
 
-// closed tells replication what the index knows.
-func (n *node) closed() replication.Closed {
+// closed tells replication what the index was last seen to know.
+func (n *node) closed() replication.Closed { return n.shown }
+
+// show makes known what the index knows.
+func (n *node) show() {
 	c := replication.Closed{Sealed: n.index.Sealed(), Drained: n.index.Drained()}
 	for _, r := range n.index.Roots() {
 		e := replication.EpochHead{Epoch: r.Epoch, Count: uint64(r.Count)}
@@ -179,7 +183,7 @@ func (n *node) closed() replication.Closed {
 		}
 		c.Epochs = append(c.Epochs, e)
 	}
-	return c
+	n.shown = c
 }
 
 // after has something happen at this node in a while, unless it ends before. If
@@ -238,6 +242,7 @@ func (n *node) perform() {
 func (n *node) tick() {
 	if n.ready { // before, nobody has told it the time
 		n.index.Advance(n.millis())
+		n.show()
 	}
 	n.call(n.core.Tick)
 	if !n.ready && n.core.Status().Ready {

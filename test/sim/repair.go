@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	planEvery      = 300 * time.Millisecond
+	planEvery      = 400 * time.Millisecond
 	repairInterval = 300 * time.Second
 	concurrent     = 3 // sessions of one node at once
 )
@@ -144,6 +144,7 @@ func (n *node) rootAt(epoch int64) (merkle.Hash, bool) {
 		return n.index.Now().Root(), true
 	}
 	n.index.Drain()
+	n.show()
 	t, ok := n.index.At(epoch)
 	return t.Root(), ok
 }
