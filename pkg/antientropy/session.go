@@ -129,9 +129,10 @@ const (
 // Nothing of it outlives it: a session that breaks off leaves what it merged,
 // and another one finds the rest.
 type Session struct {
-	opts  SessionOptions
-	marks sessionMarks
-	root  merkle.Hash // of the own tree
+	opts   SessionOptions
+	marks  sessionMarks
+	bounds sessionBounds
+	root   merkle.Hash // of the own tree
 
 	sending, opened, done bool
 	err                   error

@@ -133,7 +133,7 @@ func (s *Session) addChildren(index int, item []byte, children []span) {
 	for i := range children {
 		s.out.spanBytes += len(children[i].low)
 	}
-	if len(s.out.children)+len(children) > maxTurnSpans || s.out.spanBytes > maxSpanBytes || s.finishing() {
+	if len(s.out.children)+len(children) > s.bounds.turnSpans || s.out.spanBytes > maxSpanBytes || s.finishing() {
 		s.result.Partial = true
 		return
 	}

@@ -67,7 +67,7 @@ func (t *sessionTodo) left() bool {
 // hold takes n bytes to keep something for the own turn. Without room it is left
 // to the next session.
 func (s *Session) hold(n int) bool {
-	if s.todo.held += n; s.todo.held > maxHeld {
+	if s.todo.held += n; s.todo.held > s.bounds.held {
 		s.result.Partial = true
 		return false
 	}
@@ -322,7 +322,7 @@ func (s *Session) sample(key []byte) {
 // dispute notes a range whose keys may be sent from now on, if there is room for
 // it. Ranges of one kind and turn come in order.
 func (s *Session) dispute(p span) bool {
-	if s.disputes += spanSize + len(p.low) + len(p.high); s.disputes > maxHeld {
+	if s.disputes += spanSize + len(p.low) + len(p.high); s.disputes > s.bounds.held {
 		s.result.Partial = true
 		return false
 	}

@@ -333,3 +333,43 @@ func TestEpochRefusal(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What does not fit into one session is left to the next one, which both sides
+// say.
+func TestSessionWithinBounds(t *testing.T) {
+	shape := newSessionShape(20_000, userKey)
+	for name, bounds := range map[string]sessionBounds{
+		"parts":  {turnSpans: 60, turnBytes: maxTurnBytes, held: maxHeld},
+		"bytes":  {turnSpans: maxTurnSpans, turnBytes: 3000, held: maxHeld},
+		"memory": {turnSpans: maxTurnSpans, turnBytes: maxTurnBytes, held: 5000},
+	} {
+		p := &sessionPair{a: newTestReplica(shape), b: newTestReplica(shape)}
+		p.scatter(shape, 3000, false)
+		if name == "bytes" {
+			p.b = newTestReplica(nil)
+		}
+		partial := 0
+		for p.salt = 0; ; p.salt++ {
+			a, b := p.sessions()
+			a.bounds, b.bounds = bounds, bounds
+			before := p.a.applied + p.b.applied
+			if err := p.pump(a, b); err != nil {
+				t.Fatal(err)
+			}
+			r := a.Result()
+			if r.Partial != b.Result().Partial || r.Partial && r.Success != r.Equal || r.BytesOut > 40*(bounds.turnBytes+2*protocol.SyncFrameSize) {
+				t.Fatalf("%s: %+v", name, r)
+			}
+			if r.Success {
+				break
+			}
+			if partial++; !r.Partial || p.a.applied+p.b.applied == before || p.salt == 250 {
+				t.Fatalf("%s: session %d gets nowhere: %+v", name, p.salt, r)
+			}
+		}
+		if partial == 0 {
+			t.Errorf("%s: one session was enough: this tests nothing", name)
+		}
+		p.checkEqual(t)
+	}
+}

@@ -10,18 +10,26 @@ import (
 // rest to the next session; a receiver refuses what is beyond.
 const (
 	maxTurns      = 64
-	maxTurnSpans  = 1 << 17   // children described in a turn
+	turnsToFinish = 8         // of these, in which nothing new is begun
+	maxTurnSpans  = 1 << 17   // parts described in a turn
 	maxTurnBytes  = 256 << 20 // bytes of a turn, before its last frame
-	maxHeld       = 32 << 20  // bytes kept of what the peer asks for
+	maxHeld       = 32 << 20  // bytes kept of what the peer asks for, and of ranges
 	maxSettled    = 1 << 18   // keys remembered as dealt with
-	turnsToFinish = 8         // of maxTurns, in which nothing new is begun
 	frameSlack    = protocol.MaxEntryLen + protocol.FrameHeaderLen
 )
+
+// sessionBounds are those that a sender keeps to.
+type sessionBounds struct {
+	turnSpans int
+	turnBytes int64
+	held      int
+}
 
 // NewSession returns a session before its first frame. The responder's waits for
 // the open frame that its options were taken from.
 func NewSession(opts SessionOptions) *Session {
 	s := &Session{opts: opts, marks: newSessionMarks(opts.Salt, opts.widths), root: opts.Tree.Root()}
+	s.bounds = sessionBounds{maxTurnSpans, maxTurnBytes, maxHeld}
 	s.sending = opts.Initiator
 	s.result = Result{Mode: opts.Mode, Epoch: opts.Epoch, Keys: opts.Tree.Len()}
 	whole := span{tree: opts.Tree}
@@ -87,7 +95,7 @@ func (s *Session) Next() (protocol.FrameType, []byte) {
 		s.opened = true
 		return s.sent(protocol.FrameSync, s.open())
 	}
-	for len(s.out.ready) == 0 && s.turn.bytes < maxTurnBytes && s.step() {
+	for len(s.out.ready) == 0 && s.turn.bytes < s.bounds.turnBytes && s.step() {
 	}
 	if len(s.out.ready) == 0 {
 		s.out.flush()
