@@ -17,7 +17,7 @@ import (
 func (x *Index) Build(millis int64) {
 	for head := x.src.LogHead(); x.src.Pos() < head && x.src.Read(readAtOnce, func(*kv.Logged) {}) > 0; {
 	}
-	b := builder{newest: never}
+	b := builder{newest: never, mark: x.mark}
 	x.src.Dump(b.take)
 	x.from = b.newest
 	base := max(b.newest, epochAt(millis-x.tail)-1)
@@ -59,6 +59,9 @@ type held struct {
 }
 
 func (b *builder) take(e *kv.Entry) bool {
+	if !e.IsReserved() && !b.mark.Less(e.Version) {
+		return true // dead, and older than the mark, which is there too
+	}
 	b.newest = max(b.newest, e.Version.Epoch())
 	if e.IsReserved() && string(e.Facet) == markFacet {
 		b.mark = e.Version

@@ -157,7 +157,7 @@ func (x *Index) take(c *kv.Logged) {
 		x.from = max(x.from, epoch)
 	}
 	if e.IsReserved() && string(e.Facet) == markFacet && !c.Lost {
-		x.stale = true // everything older left the set at once
+		x.stale, x.mark = true, greater(x.mark, e.Version) // all that is older left the set at once
 	}
 	newest := x.newest().epoch
 	x.late = x.late || epoch <= newest

@@ -13,7 +13,8 @@ const (
 	yieldFor     = 3 * time.Second // that the greater instance leaves the start to the lower
 	afterSession = time.Second     // before the next one with the same peer, at least
 	pullingFor   = 10 * time.Second
-	stuckAfter   = 3 // sessions in a row that moved nothing and ended unequal
+	gapRetry     = 10 * time.Second // between two sessions for a gap that stays
+	stuckAfter   = 3                // sessions in a row that moved nothing and ended unequal
 )
 
 // PeerState is what is known of one peer at the moment.
@@ -163,7 +164,7 @@ func (p *Planner) judge(now time.Duration, m *planned, s *PeerState) string {
 		differ = true
 	}
 	switch {
-	case s.Unfillable:
+	case s.Unfillable && now-m.ended >= gapRetry:
 		return WhyGap
 	case !differ || equal:
 		m.unequal = notYet
@@ -207,8 +208,10 @@ func (p *Planner) Ended(now time.Duration, instance uint64, r *Result) {
 	case r.Equal:
 		p.seenEqual(now, m)
 		m.next = now + afterSession
-	case r.Pulled+r.Pushed > 0 || r.Success:
+	case r.Pulled+r.Pushed > 0:
 		m.next, m.delay = now+afterSession, afterSession
+	case r.Success:
+		p.backOff(now, m) // all that differs is under way, so there is no hurry
 	default:
 		m.futile++
 		m.sample = r.Sample

@@ -56,7 +56,12 @@ func TestPlanner(t *testing.T) {
 		"an epoch without a root says nothing": {1, []planStep{
 			{0, with(func(s *PeerState) { s.Epochs = pairs(pair("", "b", true), pair("a", "", true)) }), "", nil}}},
 		"a gap that no log can fill": {3, []planStep{
-			{0, with(func(s *PeerState) { s.Unfillable = true; s.Epochs = nil }), WhyGap, futile}}},
+			{0, with(func(s *PeerState) { s.Unfillable = true; s.Epochs = nil }), WhyGap, &Result{Equal: true}},
+			{gapRetry - 1, with(func(s *PeerState) { s.Unfillable = true; s.Epochs = nil }), "", nil},
+			{gapRetry, with(func(s *PeerState) { s.Unfillable = true; s.Epochs = nil }), WhyGap, futile}}},
+		"what is under way needs no hurry": {1, []planStep{
+			{0, differ, WhyRoots, &Result{Success: true}}, {second, differ, WhyRoots, &Result{Success: true}},
+			{2 * second, differ, "", nil}, {3 * second, differ, WhyRoots, futile}}},
 		"without news, after the interval": {1, []planStep{
 			{0, silent, "", nil}, {47 * second, silent, "", nil}, {72 * second, silent, WhyInterval, futile}}},
 		"equality puts the interval off": {1, []planStep{
