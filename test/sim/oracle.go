@@ -136,7 +136,7 @@ func (w *world) told(n *node, h *replication.Head) {
 				w.phantom[p] = true
 				w.count.phantoms++
 				w.trace.say("phantom: roots of nodes %d and %d differ at epoch %d", n.id, i, e.Epoch)
-				if w.prof.strict {
+				if w.prof.exact {
 					w.fail("roots of nodes %d and %d differ at epoch %d, their vectors do not", n.id, i, e.Epoch)
 				}
 			}

@@ -30,7 +30,8 @@ type profile struct {
 	faults  []weighted // none: nothing goes wrong
 	every   span[time.Duration]
 	quiet   time.Duration // that is watched once all are equal
-	strict  bool          // two roots never differ while the vectors are equal, and no session runs
+	exact   bool          // two roots never differ where the vectors are equal
+	strict  bool          // and no session runs
 	always  bool          // sessions run all the time
 }
 

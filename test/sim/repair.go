@@ -77,6 +77,9 @@ func (n *node) leave(instance uint64, r *antientropy.Result) {
 // repair runs a session whose seat is taken.
 func (n *node) repair(s antientropy.Start) {
 	n.w.trace.say("node %d wants a session with %s: %s", n.id, s.Peer.NodeID, s.Why)
+	if n.w.prof.strict {
+		n.w.fail("node %d wants a session with %s though nothing went wrong: %s", n.id, s.Peer.NodeID, s.Why)
+	}
 	var result *antientropy.Result
 	n.w.connect(n, s.Peer.Address, func(error) { n.leave(s.Peer.Instance, result) }, func(l *link) {
 		l.swapHeads(s.Peer.Address, func() {
