@@ -74,7 +74,7 @@ func (n *Node) repairPeers() []antientropy.PeerState {
 			continue
 		}
 		s := antientropy.PeerState{
-			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Comparable: p.ParamsEqual,
+			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready && !status.Paused, Comparable: p.ParamsEqual,
 			HeadAge: p.HeadAge, Pulling: status.Pulling > 0, Unfillable: unfillable[p.Instance],
 		}
 		for _, e := range p.Epochs {
@@ -102,6 +102,10 @@ func (n *Node) adopt(ctx context.Context, instance uint64, epoch int64, root mer
 }
 
 func (n *Node) serveSession(ctx context.Context, l *replication.Link, open []byte) error {
+	if !n.replication.Enabled() {
+		refusal := &protocol.PeerError{Code: protocol.PeerCodePaused, Message: "replication is disabled at " + n.config.NodeID}
+		return l.Send(protocol.FrameError, protocol.EncodeCBOR(refusal))
+	}
 	return n.repair.Serve(ctx, l, open)
 }
 
