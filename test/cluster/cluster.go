@@ -20,6 +20,8 @@ import (
 
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go/modules/compose"
+
+	"merklekv/test/nodes"
 )
 
 // Nodes is how many nodes the compose file starts: node1 to node3.
@@ -27,6 +29,9 @@ const Nodes = 3
 
 // healthyWithin bounds how long containers may take until all are healthy.
 const healthyWithin = 60 * time.Second
+
+// Node is a node as a client sees it.
+type Node = nodes.Node
 
 // Cluster is one running Compose project.
 type Cluster struct {
@@ -37,9 +42,10 @@ type Cluster struct {
 }
 
 // Up starts the compose file in the folder root as a project of its own and returns when every
-// container is healthy. Settings are added to the environment that the compose file reads.
-func Up(ctx context.Context, root string, settings map[string]string) (_ *Cluster, err error) {
-	project := projectName(root)
+// container is healthy. Settings are added to the environment that the compose file reads. Clusters
+// that run at the same time have different variants.
+func Up(ctx context.Context, root, variant string, settings map[string]string) (_ *Cluster, err error) {
+	project := projectName(root, variant)
 	engine, err := client.New(client.FromEnv)
 	if err != nil {
 		return nil, fmt.Errorf("docker client: %w", err)

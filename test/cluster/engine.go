@@ -14,11 +14,11 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// projectName is unique to this checkout and this process, so that two runs never meet and the
-// leftovers of an ended one can be told from the containers of one that runs.
-func projectName(root string) string {
+// projectName is unique to this checkout, the variant and this process, so that two runs never meet
+// and the leftovers of an ended one can be told from the containers of one that runs.
+func projectName(root, variant string) string {
 	sum := fnv.New32a()
-	sum.Write([]byte(root))
+	sum.Write([]byte(root + "\x00" + variant))
 	return fmt.Sprintf("mkvtest-%08x-%d", sum.Sum32(), os.Getpid())
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,12 +19,18 @@ const (
 	// eventually bounds every wait for the cluster to agree. It is far above what is needed, for
 	// machines that do much else; no test measures time.
 	eventually = 60 * time.Second
+	// replyTimeout bounds what a program or the broker takes to answer.
+	replyTimeout = 10 * time.Second
 	// pollInterval is how often a condition is looked at.
 	pollInterval = 50 * time.Millisecond
 )
 
-// running is the one cluster that all tests share: each leaves it healthy and whole.
-var running struct {
+// variant is a cluster that several tests share: each leaves it healthy and whole. It is started by
+// the first test that asks.
+type variant struct {
+	name     string
+	settings map[string]string // over those of the compose file
+
 	once    sync.Once
 	cluster *Cluster
 	skip    string
@@ -31,14 +38,35 @@ var running struct {
 	broken  string // name of the test that left the cluster with a fault
 }
 
+// account is the nodes' one at the broker of the secured variant, and secret what they sign with.
+const (
+	account = "node"
+	secret  = "only-for-this-test-and-no-other"
+)
+
+var (
+	// open is the cluster as it is started with no settings at all.
+	open = variant{name: "open"}
+	// secured has a secret between the nodes and an account at the broker.
+	secured = variant{name: "secured", settings: map[string]string{
+		"MERKLE_KV_SECURITY_CLUSTER_SECRET": secret,
+		"MERKLE_KV_MQTT_USERNAME":           account,
+		"MERKLE_KV_MQTT_PASSWORD":           secret,
+		"MERKLE_KV_BROKER_USERS":            account + ":" + secret,
+	}}
+)
+
 func TestMain(m *testing.M) {
 	// The reaper's image cannot be pulled where no registry answers; leftovers are removed by label.
 	setDefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 	setDefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
 	code := m.Run()
-	if running.cluster != nil {
-		if err := running.cluster.Close(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, "stop the cluster:", err)
+	for _, v := range []*variant{&open, &secured} {
+		if v.cluster == nil {
+			continue
+		}
+		if err := v.cluster.Close(context.Background()); err != nil {
+			fmt.Fprintf(os.Stderr, "stop the %s cluster: %v\n", v.name, err)
 			code = max(code, 1)
 		}
 	}
@@ -55,30 +83,35 @@ func setDefault(name, value string) {
 	}
 }
 
-// shared returns the cluster, started by the first test that asks, and sees to it that this test
-// leaves it without a fault. It skips where there is no engine or there are no images, except when
-// MKV_TEST_IMAGES=required says that there must be.
+// shared returns the open cluster and sees to it that this test leaves it without a fault. It skips
+// where there is no engine or there are no images, except when MKV_TEST_IMAGES=required says that
+// there must be.
 func shared(t *testing.T) *Cluster {
+	t.Helper()
+	return open.use(t)
+}
+
+func (v *variant) use(t *testing.T) *Cluster {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts containers; not with -short")
 	}
-	running.once.Do(func() { startShared(t.Context()) })
+	v.once.Do(func() { v.start(t.Context()) })
 	switch {
-	case running.skip != "":
-		lacks(t, running.skip)
-	case running.err != nil:
-		t.Fatal("the cluster did not start: ", running.err)
-	case running.broken != "":
-		t.Fatalf("%s left the cluster with a fault", running.broken)
+	case v.skip != "":
+		lacks(t, v.skip)
+	case v.err != nil:
+		t.Fatalf("the %s cluster did not start: %v", v.name, v.err)
+	case v.broken != "":
+		t.Fatalf("%s left the %s cluster with a fault", v.broken, v.name)
 	}
-	c := running.cluster
+	c := v.cluster
 	t.Cleanup(func() {
 		if t.Failed() {
 			showLogs(t, c)
 		}
 		if err := c.Restore(context.Background()); err != nil {
-			running.broken = t.Name()
+			v.broken = t.Name()
 			t.Error("the cluster is not whole after this test: ", err)
 		}
 	})
@@ -97,16 +130,18 @@ func lacks(t testing.TB, what string) {
 	t.Skip(what)
 }
 
-func startShared(ctx context.Context) {
+func (v *variant) start(ctx context.Context) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
-		running.err = err
+		v.err = err
 		return
 	}
-	if running.skip = missing(ctx); running.skip == "" {
+	if v.skip = missing(ctx); v.skip == "" {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
 		defer cancel()
-		running.cluster, running.err = Up(ctx, root, images())
+		settings := images()
+		maps.Copy(settings, v.settings)
+		v.cluster, v.err = Up(ctx, root, v.name, settings)
 	}
 }
 
