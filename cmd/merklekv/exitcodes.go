@@ -16,6 +16,15 @@ const (
 	exitForced    = 130 // a second signal ended the process before it had stopped
 )
 
+// Exit codes of the commands that compare nodes (verify, diff, sync), as those of
+// diff(1) and cmp(1). They share numbers with the ones above: in these commands
+// whatever keeps an answer from being found, a wrong command line too, is
+// exitUnknown.
+const (
+	exitDifferent = 1 // the nodes differ
+	exitUnknown   = 2 // it cannot be told
+)
+
 // usageError is a command line that cannot be understood.
 type usageError struct{ err error }
 
@@ -25,9 +34,12 @@ func (e *usageError) Unwrap() error { return e.err }
 // exitCode returns the code for what a command returned.
 func exitCode(err error) int {
 	var usage *usageError
+	var compared *comparisonError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &compared):
+		return compared.code()
 	case errors.As(err, &usage), config.IsConfigError(err):
 		return exitUsage
 	case errors.Is(err, replication.ErrDuplicateNodeID):

@@ -76,6 +76,10 @@ func (a *app) execute(ctx context.Context, args []string) error {
 // report tells the user what went wrong and returns the exit code.
 func (a *app) report(err error) int {
 	code := exitCode(err)
+	var compared *comparisonError
+	if errors.As(err, &compared) && compared.err == nil {
+		return code // the command has said it all
+	}
 	if code != exitOK {
 		fmt.Fprintf(a.stderr, "merklekv: %v\n", err)
 	}
@@ -104,7 +108,8 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(flagError)
 	configFlags(root)
-	root.AddCommand(a.serveCommand(), a.brokerCommand(), a.configCommand(), a.healthCommand(), a.versionCommand())
+	root.AddCommand(a.serveCommand(), a.brokerCommand(), a.configCommand(), a.healthCommand(), a.versionCommand(),
+		a.verifyCommand(), a.diffCommand(), a.syncCommand(), a.tailCommand())
 	return root
 }
 

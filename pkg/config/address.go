@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -62,3 +63,13 @@ func (n Network) hidden() bool {
 // Reach returns the host:port at which a listener on this machine is reached
 // from this machine: an unspecified address becomes the loopback one.
 func Reach(bindAddress string, port int) string { return address.Reach(bindAddress, port) }
+
+// PeerAddress returns the host:port of a node that somebody named as peer_list
+// does: without a port it is DefaultPeerPort.
+func PeerAddress(given string) (string, error) {
+	peer, err := address.HostPort(given, DefaultPeerPort)
+	if err != nil {
+		return "", fmt.Errorf("%q %w", given, err)
+	}
+	return peer, nil
+}
