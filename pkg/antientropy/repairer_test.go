@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/poll"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/merkle"
 	"merklekv/pkg/protocol"
@@ -267,15 +268,9 @@ func TestRunRepairsAndStops(t *testing.T) {
 	for _, n := range []*replicaNode{a, b} {
 		running.Go(func() { n.Run(ctx) })
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for a.Hash(nil) != b.Hash(nil) && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
-	}
+	poll.Until(t, 20*time.Second, func() bool { return a.Hash(nil) == b.Hash(nil) }, "the replicas are equal")
 	stop()
 	running.Wait()
-	if a.Hash(nil) != b.Hash(nil) {
-		t.Fatal("not equal")
-	}
 	records := slices.DeleteFunc(a.Records(0), func(r Record) bool { return r.Outcome() == "failed" })
 	if len(records) == 0 || records[len(records)-1].Why != WhyRoots && records[len(records)-1].Why != WhyServed {
 		t.Fatalf("records %+v", records)
