@@ -68,7 +68,6 @@ type Planner struct {
 // planned is what the planner remembers of a peer.
 type planned struct {
 	running bool
-	equal   time.Duration // when equality was last seen, or the peer first
 	due     time.Duration // when a session is run without a reason
 	unequal time.Duration // since when vectors differ and roots too; negative: they do not
 	differs time.Duration // since when a reason stands; negative: none does
