@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"merklekv/pkg/kv"
+	"merklekv/pkg/protocol"
 )
 
 // maxDiffLimit is the greatest limit that a node takes.
@@ -49,6 +50,15 @@ func (p *pairFlags) dial(ctx context.Context) (c *nodeClient, other []string, er
 	return c, []string{host, port}, unknown(err)
 }
 
+// failed explains what a node answers that cannot reach the other one.
+func (p *pairFlags) failed(err error) error {
+	var answered *answerError
+	if errors.As(err, &answered) && answered.message == protocol.ErrConnectionFailed.Error() {
+		err = fmt.Errorf("%w: it cannot reach %s; is that the other node's client port, as %s sees it?", err, p.with, p.node)
+	}
+	return unknown(err)
+}
+
 func (a *app) diffCommand() *cobra.Command {
 	var pair pairFlags
 	limit := 100
@@ -72,7 +82,7 @@ func (a *app) diffCommand() *cobra.Command {
 		defer c.close()
 		head, err := c.ask("DIFF", other[0], other[1], strconv.Itoa(limit))
 		if err != nil {
-			return unknown(err)
+			return pair.failed(err)
 		}
 		return a.showDiff(c, head, &pair)
 	}

@@ -41,7 +41,7 @@ func (a *app) syncCommand() *cobra.Command {
 		}
 		answer, err := c.ask(request...)
 		if err != nil {
-			return unknown(err)
+			return pair.failed(err)
 		}
 		return a.showSync(answer, &pair)
 	}
