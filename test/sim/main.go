@@ -8,6 +8,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -33,6 +34,8 @@ type options struct {
 	workers int
 	limit   time.Duration
 	cpu     string
+	until   bool
+	museum  bool
 }
 
 func run(args []string, out, errOut io.Writer) int {
@@ -46,6 +49,8 @@ func run(args []string, out, errOut io.Writer) int {
 	f.BoolVar(&o.verbose, "v", false, "print all that happens; with -seed")
 	f.IntVar(&o.workers, "workers", 2, "seeds run at once")
 	f.DurationVar(&o.limit, "for", 0, "stop after this time (0: never)")
+	f.BoolVar(&o.until, "until", false, "stop at the first seed that fails")
+	f.BoolVar(&o.museum, "museum", false, "build known bugs into the parts and count the seeds until each is found")
 	f.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile to this file")
 	if err := f.Parse(args); err != nil {
 		return 2
@@ -57,6 +62,9 @@ func run(args []string, out, errOut io.Writer) int {
 			return 2
 		}
 		defer stop()
+	}
+	if o.museum {
+		return runMuseum(context.Background(), out)
 	}
 	if o.seed != 0 {
 		return runOne(&o, out)
@@ -190,11 +198,11 @@ func runMany(o *options, out io.Writer) int {
 func runSeeds(o *options, done func(*result)) {
 	begin := time.Now()
 	var mu sync.Mutex
-	next, end := o.first, o.first+uint64(o.seeds)
+	next, end, over := o.first, o.first+uint64(o.seeds), false
 	draw := func() (uint64, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if next == end || o.limit > 0 && time.Since(begin) > o.limit {
+		if next == end || over || o.limit > 0 && time.Since(begin) > o.limit {
 			return 0, false
 		}
 		next++
@@ -206,6 +214,7 @@ func runSeeds(o *options, done func(*result)) {
 			for seed, more := draw(); more; seed, more = draw() {
 				r := simulate(seed, profileOf(o.profile, seed), nil)
 				mu.Lock()
+				over = o.until && r.broken != ""
 				done(&r)
 				mu.Unlock()
 			}

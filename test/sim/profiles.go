@@ -52,7 +52,7 @@ var profiles = []*profile{
 		faults: []weighted{
 			{jumpClock, 4}, {freezeClock, 4}, {isolate, 4}, {cutLink, 2}, {crash, 2}, {burst, 1},
 		},
-		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 4 * time.Second,
+		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 13 * time.Second,
 	},
 	{
 		name: "short", about: "logs so short that only sessions fill the gaps",

@@ -26,6 +26,7 @@ type world struct {
 	count   counts
 	phantom map[phantom]bool
 
+	healed    time.Duration
 	calm      bool     // nobody writes and nothing goes wrong any more
 	healing   []func() // ends of faults
 	tickEvery time.Duration
@@ -146,7 +147,7 @@ func (w *world) live() {
 // heal ends all that goes wrong. What it has brought about stays.
 func (w *world) heal() {
 	w.trace.say("heals")
-	w.calm, w.net.calm = true, true
+	w.calm, w.net.calm, w.healed = true, true, w.now
 	for _, end := range w.healing {
 		end()
 	}
@@ -204,6 +205,18 @@ func (w *world) watch() {
 	}
 	if why := w.unequal(); why != "" && !w.wrong() {
 		w.fail("equal no longer: %s", why)
+	}
+	w.checkClocks()
+}
+
+// checkClocks sees that all nodes know the time, once what they heard of wrong
+// clocks is too old to count.
+func (w *world) checkClocks() {
+	for _, n := range w.nodes {
+		off := n.millis() - began - w.now.Milliseconds()
+		if w.now > w.healed+hlc.SampleAge+2*time.Second && max(off, -off) > 1000 {
+			w.fail("the time of node %d is off by %d ms though all clocks were set right", n.id, off)
+		}
 	}
 }
 
