@@ -203,8 +203,10 @@ func (c *Core) OnEntries(st *PullState, changes []protocol.DecodedChange) {
 func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *protocol.PeerDone) {
 	c.met.pulls.WithLabelValues("ok").Inc()
 	p := c.peers[instance]
+	held := make(map[uint64]uint64, len(done.Vector)) // by origin, when it answered
 	for _, it := range done.Vector {
 		m := Mark{it.Seq, hlc.Timestamp(it.HLC)}
+		held[it.Instance] = it.Seq
 		if p != nil {
 			p.note(it.Instance, m)
 		}
@@ -232,7 +234,7 @@ func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *pro
 	c.assess()
 	for origin, w := range c.wants {
 		if c.pulling[origin] == addr {
-			if c.set.Repair && !done.Full {
+			if c.set.Repair && !done.Full && w.prefix < held[origin] {
 				w.refusedBy(instance)
 				c.judgeStuck(origin, w)
 			}
