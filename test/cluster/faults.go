@@ -51,6 +51,14 @@ func (c *Cluster) Start(ctx context.Context, service string) error {
 	})
 }
 
+// Kill ends the service at once, without a chance to say good-bye.
+func (c *Cluster) Kill(ctx context.Context, service string) error {
+	return c.act(ctx, "kill", service, func(id string) error {
+		_, err := c.engine.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"})
+		return err
+	})
+}
+
 // Pause freezes all processes of the service: it keeps its connections and says nothing.
 func (c *Cluster) Pause(ctx context.Context, service string) error {
 	return c.act(ctx, "pause", service, func(id string) error {

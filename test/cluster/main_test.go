@@ -214,15 +214,7 @@ func mustDo(t *testing.T, n Node, request string) string {
 // write sends requests that must all be answered by the same line.
 func write(t *testing.T, n Node, want string, requests ...string) {
 	t.Helper()
-	replies, err := n.DoAll(requests...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, reply := range replies {
-		if reply != want {
-			t.Fatalf("%s answered %q to %q, want %q", n.Name, reply, requests[i], want)
-		}
-	}
+	must(t, n.Write(want, requests...))
 }
 
 // holds waits until the node answers GET with exactly these values; nil means no value.
