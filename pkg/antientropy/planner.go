@@ -9,12 +9,13 @@ import (
 
 // Times of the planner.
 const (
-	unequalFor   = 2 * time.Second // that gap repair has before a session may look
-	yieldFor     = 3 * time.Second // that the greater instance leaves the start to the lower
-	afterSession = time.Second     // before the next one with the same peer, at least
-	pullingFor   = 10 * time.Second
-	gapRetry     = 10 * time.Second // between two sessions for a gap that stays
-	stuckAfter   = 3                // sessions in a row that moved nothing and ended unequal
+	unequalFor    = 2 * time.Second // that gap repair has before a session may look
+	yieldFor      = 3 * time.Second // that the greater instance leaves the start to the lower
+	afterSession  = time.Second     // before the next one with the same peer, at least
+	pullingFor    = 10 * time.Second
+	gapRetry      = 10 * time.Second // between two sessions for a gap that stays
+	afterDeferred = 5 * time.Second  // before the next one when entries were put off, at most
+	stuckAfter    = 3                // sessions in a row that moved nothing and ended unequal
 )
 
 // PeerState is what is known of one peer at the moment.
@@ -209,6 +210,9 @@ func (p *Planner) Ended(now time.Duration, instance uint64, r *Result) {
 		m.next = now + afterSession
 	case r.Pulled+r.Pushed > 0:
 		m.next, m.delay = now+afterSession, afterSession
+	case r.Deferred > 0:
+		p.backOff(now, m)
+		m.next = min(m.next, now+afterDeferred) // it is due some time, and then at once
 	case r.Success:
 		p.backOff(now, m) // all that differs is under way, so there is no hurry
 	default:

@@ -257,8 +257,25 @@ func TestAdoptionAfterASession(t *testing.T) {
 	}
 }
 
+// A peer that sent all it held when it answered has not refused what it made
+// meanwhile.
+func TestWhatIsMadeDuringAPullIsNotRefused(t *testing.T) {
+	c, _ := rooted(t)
+	c.OnHead(rootHead(5, coreEpoch, 'x', 6), ViaMQTT)
+	c.at(c.now + gapPatience).Tick()
+	if pull := c.PullFrom("a:1", 1); pull == nil {
+		t.Fatal("nothing is pulled")
+	}
+	prefix := c.vec.Prefix(9).Seq
+	c.OnPullDone("a:1", 1, new(PullState), &protocol.PeerDone{Vector: []protocol.VectorItem{{Instance: 9, Seq: prefix, HLC: 3}}})
+	if s := c.Status(); s.Gaps == 0 || len(s.Unfillable) != 0 {
+		t.Fatalf("%d gaps, unfillable %+v", s.Gaps, s.Unfillable)
+	}
+}
+
 func TestGapThatNoLogReachesIsLeftToASession(t *testing.T) {
 	c, _ := rooted(t)
+	floor := &protocol.PeerDone{Floor: true, Vector: []protocol.VectorItem{{Instance: 9, Seq: 4, HLC: 4}}}
 	c.OnHead(rootHead(5, coreEpoch, 'x', 4), ViaMQTT)
 	c.at(c.now + gapPatience).Tick()
 	if got := dials(c); !slices.Equal(got, []string{"a:1"}) {
@@ -268,7 +285,7 @@ func TestGapThatNoLogReachesIsLeftToASession(t *testing.T) {
 	if pull == nil || !pull.Repair {
 		t.Fatalf("pull %+v", pull)
 	}
-	c.OnPullDone("a:1", 1, new(PullState), &protocol.PeerDone{Floor: true})
+	c.OnPullDone("a:1", 1, new(PullState), floor)
 	c.OnDialEnded("a:1", nil)
 	u := c.Status().Unfillable
 	if len(u) != 1 || u[0].Origin != 9 || u[0].Holder != 1 || u[0].Since != 0 {
@@ -282,7 +299,7 @@ func TestGapThatNoLogReachesIsLeftToASession(t *testing.T) {
 		for range dials(c) {
 			if c.PullFrom("a:1", 1) != nil {
 				asked++
-				c.OnPullDone("a:1", 1, new(PullState), &protocol.PeerDone{Floor: true})
+				c.OnPullDone("a:1", 1, new(PullState), floor)
 			}
 			c.OnDialEnded("a:1", nil)
 		}
