@@ -28,6 +28,7 @@ type link struct {
 	lives   [2]int
 	arrives [2]time.Duration // the last frame to each end
 	ended   bool
+	cut     bool        // a frame was lost, and so is all that follows
 	onEnd   func(error) // at a, if that is still there
 	onOther func(error) // at b; may be nil
 }
@@ -77,6 +78,10 @@ func (l *link) end(err error) {
 
 // fail ends the link as an end finds out that sees nothing any more.
 func (l *link) fail(err error, after time.Duration) {
+	if l.cut {
+		return
+	}
+	l.cut = true
 	l.w.trace.note("link fails", uint64(l.a.id), uint64(l.b.id))
 	l.w.after(after, func() { l.end(err) })
 }
@@ -84,7 +89,7 @@ func (l *link) fail(err error, after time.Duration) {
 // later has an end do something in a while, if the link lasts so long.
 func (l *link) later(at *node, d time.Duration, fn func()) {
 	at.after(d, func() {
-		if !l.ended {
+		if !l.ended && !l.cut {
 			fn()
 		}
 	})
@@ -107,7 +112,7 @@ func (l *link) pass(to *node, size int, fn func()) {
 	arrive = func() {
 		now := l.w.now
 		switch {
-		case l.ended:
+		case l.ended || l.cut:
 		case l.a.life != l.lives[0] || l.b.life != l.lives[1]:
 			l.fail(errBroken, 0)
 		case !l.w.net.joined(l.a.id, l.b.id):

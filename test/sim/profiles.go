@@ -16,14 +16,14 @@ var profiles = []*profile{
 		faults: []weighted{
 			{cutLink, 6}, {isolate, 3}, {stopBroker, 3}, {pauseNode, 3}, {crash, 3}, {burst, 3}, {jumpClock, 1}, {freezeClock, 1},
 		},
-		every: span[time.Duration]{100 * time.Millisecond, 3 * time.Second}, quiet: 4 * time.Second,
+		every: span[time.Duration]{100 * time.Millisecond, 3 * time.Second}, quiet: 3 * time.Second,
 	},
 	{
 		name: "quiet", about: "no faults and no loss: no root ever differs, and no session runs",
 		nodes: span[int]{3, 5}, chaos: span[time.Duration]{6 * time.Second, 9 * time.Second},
 		delay: span[time.Duration]{time.Millisecond, 120 * time.Millisecond}, ordered: true,
 		rate: span[float64]{10, 50}, writers: span[int]{1, 2}, keys: span[int]{20, 250}, rings: long,
-		skews: []int64{0, 50}, quiet: 4 * time.Second, exact: true, strict: true,
+		skews: []int64{0, 50}, quiet: 3 * time.Second, exact: true, strict: true,
 	},
 	{
 		name: "lossy", about: "messages are lost, repeated and overtake each other, and all is fetched again in time: no root ever differs",
@@ -31,7 +31,7 @@ var profiles = []*profile{
 		loss: span[float64]{0.02, 0.3}, dup: span[float64]{0, 0.5},
 		delay: span[time.Duration]{time.Millisecond, 400 * time.Millisecond}, rate: span[float64]{5, 25},
 		writers: span[int]{1, 2}, keys: span[int]{20, 250}, rings: long, skews: []int64{0, 50, 500},
-		quiet: 4 * time.Second, exact: true,
+		quiet: 3 * time.Second, exact: true,
 	},
 	{
 		name: "busy", about: "ten writers a node and sessions all the time, over links that break",
@@ -40,7 +40,7 @@ var profiles = []*profile{
 		delay: span[time.Duration]{time.Millisecond, 800 * time.Millisecond}, rate: span[float64]{4, 8},
 		writers: span[int]{10, 10}, keys: span[int]{30, 150}, rings: []int64{4 << 10, 16 << 20}, skews: []int64{0, 500},
 		faults: []weighted{{cutLink, 2}, {isolate, 1}, {stopBroker, 1}},
-		every:  span[time.Duration]{500 * time.Millisecond, 2 * time.Second}, quiet: 4 * time.Second, always: true,
+		every:  span[time.Duration]{500 * time.Millisecond, 2 * time.Second}, quiet: 3 * time.Second, always: true,
 	},
 	{
 		name: "skewed", about: "clocks that are wrong, jump and stand still, on nodes that are cut off at times",
@@ -52,7 +52,7 @@ var profiles = []*profile{
 		faults: []weighted{
 			{jumpClock, 4}, {freezeClock, 4}, {isolate, 4}, {cutLink, 2}, {crash, 2}, {burst, 1},
 		},
-		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 13 * time.Second,
+		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 10 * time.Second,
 	},
 	{
 		name: "short", about: "logs so short that only sessions fill the gaps",
@@ -64,6 +64,6 @@ var profiles = []*profile{
 		faults: []weighted{
 			{cutLink, 4}, {isolate, 4}, {stopBroker, 2}, {pauseNode, 2}, {crash, 2}, {burst, 4},
 		},
-		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 4 * time.Second,
+		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 3 * time.Second,
 	},
 }
