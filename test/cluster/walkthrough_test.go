@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
@@ -118,19 +117,7 @@ func pipe(t *testing.T, netcat string, n Node, line string) string {
 func seenOnBroker(t *testing.T, c *Cluster, from Node) {
 	t.Helper()
 	seen := make(chan struct{}, 1)
-	options := mqtt.NewClientOptions().
-		AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", c.BrokerPort())).
-		SetClientID("watch-" + from.Name).SetProtocolVersion(4).
-		SetAutoReconnect(false).SetConnectTimeout(5 * time.Second)
-	var subscriber mqtt.Client
-	Eventually(t, "the test subscribes at the broker", func() error {
-		subscriber = mqtt.NewClient(options)
-		token := subscriber.Connect()
-		if !token.WaitTimeout(replyTimeout) || token.Error() != nil {
-			return fmt.Errorf("connect: %v", token.Error())
-		}
-		return nil
-	})
+	subscriber := connect(t, c, "watch-"+from.Name)
 	defer subscriber.Disconnect(0)
 	marker := []byte("published:" + from.Name)
 	token := subscriber.Subscribe(updatesTopic, 0, func(_ mqtt.Client, m mqtt.Message) {
