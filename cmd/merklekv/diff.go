@@ -112,9 +112,9 @@ func (a *app) showDiff(c *nodeClient, head string, pair *pairFlags) error {
 	case total == 0:
 		fmt.Fprintf(out, "no differences between %s and %s\n", pair.node, pair.with)
 	case shown < total:
-		fmt.Fprintf(out, "%d of %d differences between %s and %s; --limit shows more\n", shown, total, pair.node, pair.with)
+		fmt.Fprintf(out, "%d of %s between %s and %s; --limit shows more\n", shown, counted(total, "difference"), pair.node, pair.with)
 	default:
-		fmt.Fprintf(out, "%d differences between %s and %s\n", total, pair.node, pair.with)
+		fmt.Fprintf(out, "%s between %s and %s\n", counted(total, "difference"), pair.node, pair.with)
 	}
 	if err := out.Flush(); err != nil {
 		return unknown(err)
@@ -157,6 +157,14 @@ func versionText(text string) string {
 		return text
 	}
 	return fmt.Sprintf("%s by %016x (%s)", wallText(v.HLC.Millis()), v.Instance, text)
+}
+
+// counted returns a number and the noun in its form.
+func counted(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return strconv.FormatInt(n, 10) + " " + noun
 }
 
 // wallText formats milliseconds since 1970 as RFC 3339 has them, in UTC.

@@ -282,8 +282,8 @@ func (r *Repairer) rootAt(epoch int64) (merkle.Hash, bool) {
 // n <= 0.
 func (r *Repairer) Records(n int) []Record { return r.records.newest(n) }
 
-// Enabled reports whether sessions are allowed.
-func (r *Repairer) Enabled() bool { return r.limits.Load().Enabled }
+// Limits returns the limits in force.
+func (r *Repairer) Limits() Limits { return *r.limits.Load() }
 
 // Running returns how many sessions run now.
 func (r *Repairer) Running() int {

@@ -67,7 +67,7 @@ func (n *Node) repairInfo() server.Section {
 		fields = append(fields, server.Field{Name: name, Value: fmt.Sprintf(format, args...)})
 	}
 	closed := n.repair.Closed()
-	add("enabled", "%t", n.repair.Enabled())
+	add("enabled", "%t", n.repair.Limits().Enabled)
 	if len(closed.Roots) > 0 {
 		newest := &closed.Roots[0]
 		add("epoch", "%d", newest.Epoch)

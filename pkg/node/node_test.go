@@ -406,7 +406,13 @@ func (b *lockedBuffer) String() string {
 // readiness returns what /readyz?verbose says.
 func (r *running) readiness() string {
 	r.t.Helper()
-	response, err := http.Get("http://" + r.AdminAddr().String() + "/readyz?verbose")
+	return r.get("/readyz?verbose")
+}
+
+// get returns what the admin port answers.
+func (r *running) get(path string) string {
+	r.t.Helper()
+	response, err := http.Get("http://" + r.AdminAddr().String() + path)
 	if err != nil {
 		r.t.Fatal(err)
 	}
