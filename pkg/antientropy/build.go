@@ -101,9 +101,11 @@ func (b *builder) entry(i uint32) (kv.Entry, merkle.Tag) {
 	p, h := b.at(i)
 	key := p.slab[h.name : h.name+uint32(h.key)]
 	facet := p.slab[h.name+uint32(h.key):][:h.facet]
-	return kv.Entry{
-		Key: key, Facet: facet, Version: h.version, Flags: h.flags, ExpiresAt: p.expires[i&(pieceLen-1)],
-	}, h.tag
+	e := kv.Entry{Key: key, Facet: facet, Version: h.version, Flags: h.flags}
+	if h.flags&kv.HasExpiry != 0 {
+		e.ExpiresAt = p.expires[i&(pieceLen-1)]
+	}
+	return e, h.tag
 }
 
 func (b *builder) key(i uint32) []byte {
@@ -117,11 +119,14 @@ func (x *Index) treeOf(b *builder, e int64) merkle.Tree {
 	updates := make([]merkle.Update, 0, len(order))
 	for _, o := range order {
 		entry, tag := b.entry(o.at)
-		if x.hidden(&entry, e) {
-			continue
+		u := merkle.Update{Key: entry.Key, Facet: entry.Facet, Tag: tag}
+		if entry.Flags != 0 || !b.mark.IsZero() { // else nothing hides it
+			if x.hidden(&entry, e) {
+				continue
+			}
+			x.noteDue(&entry, tag, e)
 		}
-		updates = append(updates, merkle.Update{Key: entry.Key, Facet: entry.Facet, Tag: tag})
-		x.noteDue(&entry, tag, e)
+		updates = append(updates, u)
 	}
 	return merkle.Tree{}.Apply(updates)
 }

@@ -42,6 +42,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{"redis", runRedis},
 	{"memory", runMemory},
+	{"index", runIndex},
 	{"latency", runLatency},
 	{"sustain", runSustain},
 	{"load", runPlainLoad},

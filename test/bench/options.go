@@ -40,7 +40,7 @@ const usage = `bench measures MerkleKV, beside Redis where that is installed.
   memory     resident bytes a key of one node and of Redis
   latency    write on node1 until visible on node3
   sustain    many writes into three nodes, then gaps, dumps and lag
-  all        these four; also when none is named
+  all        these five; also when none is named
   load       closed-loop load against a server that already runs
   up         from no container until all are healthy; needs the images
 
