@@ -66,6 +66,9 @@ func (a *app) tail(ctx context.Context, f tailFlags, c config.Config) error {
 				fmt.Fprintf(a.stderr, "listening at %s to %s\n", f.broker, f.prefix)
 				return
 			}
+			if ctx.Err() != nil {
+				return // it ends
+			}
 			fmt.Fprintf(a.stderr, "not connected to %s, trying again: %v\n", f.broker, why)
 		},
 		OnDropped: func(topic string, why error) {
