@@ -29,24 +29,22 @@ func (p *pairFlags) add(cmd *cobra.Command) {
 }
 
 // dial connects to the node that is asked and returns the words that name the
-// other one.
+// other one. The flags have ports then.
 func (p *pairFlags) dial(ctx context.Context) (c *nodeClient, other []string, err error) {
 	if p.node == "" || p.with == "" {
 		return nil, nil, &usageError{errors.New("two nodes are compared: name them by --node and --with")}
 	}
-	addr, err := nodeAddress("node", p.node)
-	if err != nil {
+	if p.node, err = nodeAddress("node", p.node); err != nil {
 		return nil, nil, err
 	}
-	with, err := nodeAddress("with", p.with)
-	if err != nil {
+	if p.with, err = nodeAddress("with", p.with); err != nil {
 		return nil, nil, err
 	}
-	host, port, err := net.SplitHostPort(with)
+	host, port, err := net.SplitHostPort(p.with)
 	if err != nil {
 		return nil, nil, &usageError{err}
 	}
-	c, err = dialNode(ctx, addr)
+	c, err = dialNode(ctx, p.node)
 	return c, []string{host, port}, unknown(err)
 }
 
@@ -160,11 +158,17 @@ func versionText(text string) string {
 }
 
 // counted returns a number and the noun in its form.
-func counted(n int64, noun string) string {
-	if n != 1 {
+func counted(n int64, noun string) string { return countedText(strconv.FormatInt(n, 10), noun) }
+
+func countedText(n, noun string) string {
+	switch stem, ends := strings.CutSuffix(noun, "y"); {
+	case n == "1":
+	case ends:
+		noun = stem + "ies"
+	default:
 		noun += "s"
 	}
-	return strconv.FormatInt(n, 10) + " " + noun
+	return n + " " + noun
 }
 
 // wallText formats milliseconds since 1970 as RFC 3339 has them, in UTC.

@@ -54,14 +54,15 @@ func (a *app) showSync(answer string, pair *pairFlags) error {
 	switch word {
 	case "OK":
 		f := fields(rest)
-		_, err := fmt.Fprintf(a.stdout, "%s and %s compared %s keys and repaired %s entries, with %s bytes in %s round trips, in %s ms\n",
-			pair.node, pair.with, f["compared"], f["repaired"], f["bytes"], f["rounds"], f["ms"])
+		_, err := fmt.Fprintf(a.stdout, "%s and %s compared %s and repaired %s, with %s in %s, in %s ms\n",
+			pair.node, pair.with, countedText(f["compared"], "key"), countedText(f["repaired"], "entry"),
+			countedText(f["bytes"], "byte"), countedText(f["rounds"], "round trip"), f["ms"])
 		return unknown(err)
 	case sameNodes.String():
 		_, err := fmt.Fprintf(a.stdout, "%s and %s are equal\n", pair.node, pair.with)
 		return unknown(err)
 	case differentNodes.String():
-		if _, err := fmt.Fprintf(a.stdout, "%s and %s differ in %s entries; merklekv diff shows which\n", pair.node, pair.with, rest); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%s and %s differ in %s; merklekv diff shows which\n", pair.node, pair.with, countedText(rest, "entry")); err != nil {
 			return unknown(err)
 		}
 		return differentNodes.asError()
