@@ -89,7 +89,8 @@ func (a *app) diffCommand() *cobra.Command {
 
 // showDiff prints the answer to DIFF, whose first line is head.
 func (a *app) showDiff(c *nodeClient, head string, pair *pairFlags) error {
-	total, err := strconv.ParseInt(strings.TrimPrefix(head, "DIFF "), 10, 64)
+	text := strings.TrimPrefix(head, "DIFF ")
+	total, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return unknown(fmt.Errorf("%s answers DIFF with %.80q; is it another version?", c.addr, head))
 	}
@@ -110,9 +111,9 @@ func (a *app) showDiff(c *nodeClient, head string, pair *pairFlags) error {
 	case total == 0:
 		fmt.Fprintf(out, "no differences between %s and %s\n", pair.node, pair.with)
 	case shown < total:
-		fmt.Fprintf(out, "%d of %s between %s and %s; --limit shows more\n", shown, counted(total, "difference"), pair.node, pair.with)
+		fmt.Fprintf(out, "%d of %s between %s and %s; --limit shows more\n", shown, counted(text, "difference", "differences"), pair.node, pair.with)
 	default:
-		fmt.Fprintf(out, "%s between %s and %s\n", counted(total, "difference"), pair.node, pair.with)
+		fmt.Fprintf(out, "%s between %s and %s\n", counted(text, "difference", "differences"), pair.node, pair.with)
 	}
 	if err := out.Flush(); err != nil {
 		return unknown(err)
@@ -157,18 +158,12 @@ func versionText(text string) string {
 	return fmt.Sprintf("%s by %016x (%s)", wallText(v.HLC.Millis()), v.Instance, text)
 }
 
-// counted returns a number and the noun in its form.
-func counted(n int64, noun string) string { return countedText(strconv.FormatInt(n, 10), noun) }
-
-func countedText(n, noun string) string {
-	switch stem, ends := strings.CutSuffix(noun, "y"); {
-	case n == "1":
-	case ends:
-		noun = stem + "ies"
-	default:
-		noun += "s"
+// counted returns a number and what it counts.
+func counted(n, one, many string) string {
+	if n == "1" {
+		return n + " " + one
 	}
-	return n + " " + noun
+	return n + " " + many
 }
 
 // wallText formats milliseconds since 1970 as RFC 3339 has them, in UTC.

@@ -55,14 +55,14 @@ func (a *app) showSync(answer string, pair *pairFlags) error {
 	case "OK":
 		f := fields(rest)
 		_, err := fmt.Fprintf(a.stdout, "%s and %s compared %s and repaired %s, with %s in %s, in %s ms\n",
-			pair.node, pair.with, countedText(f["compared"], "key"), countedText(f["repaired"], "entry"),
-			countedText(f["bytes"], "byte"), countedText(f["rounds"], "round trip"), f["ms"])
+			pair.node, pair.with, counted(f["compared"], "key"), counted(f["repaired"], "entry", "entries", "entriess"),
+			counted(f["bytes"], "byte", "bytes"), counted(f["rounds"], "round trip", "round trips"), f["ms"])
 		return unknown(err)
 	case sameNodes.String():
 		_, err := fmt.Fprintf(a.stdout, "%s and %s are equal\n", pair.node, pair.with)
 		return unknown(err)
 	case differentNodes.String():
-		if _, err := fmt.Fprintf(a.stdout, "%s and %s differ in %s; merklekv diff shows which\n", pair.node, pair.with, countedText(rest, "entry")); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%s and %s differ in %s; merklekv diff shows which\n", pair.node, pair.with, counted(rest, "entry", "entries")); err != nil {
 			return unknown(err)
 		}
 		return differentNodes.asError()
