@@ -55,7 +55,7 @@ func (a *app) showSync(answer string, pair *pairFlags) error {
 	case "OK":
 		f := fields(rest)
 		_, err := fmt.Fprintf(a.stdout, "%s and %s compared %s and repaired %s, with %s in %s, in %s ms\n",
-			pair.node, pair.with, counted(f["compared"], "key"), counted(f["repaired"], "entry", "entries", "entriess"),
+			pair.node, pair.with, counted(f["compared"], "key", "keys"), counted(f["repaired"], "entry", "entries"),
 			counted(f["bytes"], "byte", "bytes"), counted(f["rounds"], "round trip", "round trips"), f["ms"])
 		return unknown(err)
 	case sameNodes.String():
