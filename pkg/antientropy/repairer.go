@@ -51,6 +51,10 @@ type Options struct {
 	// Adopt is told that this node holds all that a peer held at an epoch, at which
 	// the peer's root was this one.
 	Adopt func(ctx context.Context, instance uint64, epoch int64, root merkle.Hash)
+	// Timely reports whether Millis can be relied on: the node has heard what time it
+	// is elsewhere, or is alone. Until then no epoch is closed: one that a wrong clock
+	// ends would put this node's stamps ahead of everybody's. Nil: always.
+	Timely func() bool
 	// OnClosed is called when Closed has something new; it must not block. It may be
 	// nil.
 	OnClosed func()
@@ -118,6 +122,9 @@ func New(o Options) (*Repairer, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Timely == nil {
+		o.Timely = func() bool { return true }
+	}
 	if o.OnClosed == nil {
 		o.OnClosed = func() {}
 	}
@@ -132,7 +139,8 @@ func New(o Options) (*Repairer, error) {
 		planner: NewPlanner(o.Instance, o.Limits.Interval, rand.Float64),
 	}
 	r.SetLimits(o.Limits)
-	r.advance()
+	r.index.Build(0) // whatever the time: no epoch is closed before Run
+	r.publishLocked()
 	return r, nil
 }
 
@@ -175,6 +183,9 @@ func (r *Repairer) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 		begin := time.Now()
+		if !r.opts.Timely() {
+			continue
+		}
 		if r.advance() {
 			r.setStride(pace.next(time.Since(begin)))
 			r.opts.OnClosed()

@@ -29,6 +29,7 @@ func (n *Node) openRepair(logger *slog.Logger) error {
 		Instance: n.store.Instance(), Source: source, Replica: n.store,
 		Grace:  int64(n.config.AntiEntropy.TombstoneGrace) * 1000 / hlc.MillisPerEpoch,
 		Millis: n.median.Millis, Peers: n.repairPeers, Connect: n.connectPeer, Adopt: n.adopt,
+		Timely:   func() bool { ready, _ := n.replication.Ready(); return ready },
 		OnClosed: func() { n.replication.EpochClosed() },
 		Limits:   repairLimits(n.config.AntiEntropy), Registerer: n.registry, Logger: logger,
 	})

@@ -123,6 +123,7 @@ func (n *node) boot() {
 	n.store, n.dirty, n.claims = s, s.NewDirtyReader(), newClaims()
 	rep := replica{s, n}
 	n.index = antientropy.NewIndex(source{n.dirty, rep}, grace, closeTail)
+	n.index.Build(0)
 	n.batches = replication.NewBatcher(rep, s.LogHead())
 	n.started = n.millis()
 	n.core = replication.NewCore(replication.CoreOptions{
@@ -240,7 +241,7 @@ func (n *node) perform() {
 
 // tick lets time pass in all parts.
 func (n *node) tick() {
-	if n.ready { // before, nobody has told it the time
+	if n.ready { // before, nobody has told it the time: see antientropy.Options.Timely
 		n.index.Advance(n.millis())
 		n.show()
 	}
