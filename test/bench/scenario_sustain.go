@@ -27,6 +27,8 @@ const (
 const (
 	lagEntries = "merklekv_replication_lag_entries"
 	lagSeconds = "merklekv_replication_lag_seconds"
+
+	sessionsTotal = "merklekv_repair_sessions_total"
 )
 
 // shown are the metrics that explain a result, printed summed over the nodes.
@@ -35,7 +37,7 @@ var shown = []string{
 	"merklekv_replication_lost_total", "merklekv_replication_duplicate_total",
 	"merklekv_replication_gaps_total", "merklekv_replication_pulls_total",
 	"merklekv_replication_pulled_entries_total", "merklekv_replication_full_copies_total",
-	"merklekv_replication_queue_full_dropped_total",
+	"merklekv_replication_queue_full_dropped_total", sessionsTotal,
 }
 
 // errDiffer is returned when replicas are not equal in the end.
@@ -55,7 +57,7 @@ func runSustain(ctx context.Context, b *bench) (err error) {
 	}
 	b.printf("three nodes %s, %d writes/s in all for %v, %d connections a node, %d keys that all of them write\n",
 		where, b.total, b.sustain, connsPerNode, b.keys)
-	writes, elapsed, err := b.writeAll(ctx, f.clients)
+	writes, elapsed, eq, err := b.writeWatched(ctx, f.clients)
 	if err != nil {
 		return err
 	}
@@ -69,7 +71,35 @@ func runSustain(ctx context.Context, b *bench) (err error) {
 		b.verdict(perSecond >= achieved*float64(b.total), "%.0f writes/s, asked for %d", perSecond, b.total),
 		b.must(lag <= lagBound, "last write visible everywhere after %v, at most %v", lag.Round(time.Millisecond), lagBound),
 		b.checkGaps(ctx, f.admins),
-		b.checkDumps(f.clients))
+		b.checkDumps(f.clients),
+		b.checkRepair(ctx, f.admins, eq))
+}
+
+// writeWatched is writeAll while somebody asks whether the replicas are equal.
+func (b *bench) writeWatched(ctx context.Context, addrs []string) (int, time.Duration, equality, error) {
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	var eq equality
+	var watcher errgroup.Group
+	watcher.Go(func() (err error) {
+		eq, err = watchEquality(watch, addrs[0])
+		return err
+	})
+	writes, elapsed, err := b.writeAll(ctx, addrs)
+	stop()
+	return writes, elapsed, eq, errors.Join(err, watcher.Wait())
+}
+
+// checkRepair wants no repair where nothing was lost, and no doubt about it.
+func (b *bench) checkRepair(ctx context.Context, admins []string, eq equality) error {
+	total, err := sumOver(ctx, admins)
+	if err != nil {
+		return err
+	}
+	b.printf("      under load CONVERGED <version> was EQUAL %d times, after %v at most\n", eq.asked, eq.slowest.Round(time.Millisecond))
+	return errors.Join(
+		b.verdict(total[sessionsTotal] == 0, "%.0f repair sessions on a cluster that lost nothing", total[sessionsTotal]),
+		b.must(eq.different == 0, "CONVERGED was DIFFERENT %d times on a cluster that lost nothing", eq.different))
 }
 
 // must prints a verdict that fails the scenario whatever the flags say.
