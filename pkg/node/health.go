@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"merklekv/pkg/admin"
+	"merklekv/pkg/antientropy"
 	"merklekv/pkg/replication"
 )
 
@@ -121,10 +122,18 @@ func (n *Node) silentMembers(status *replication.Status) []admin.Check {
 func (n *Node) stuckChecks() []admin.Check {
 	var checks []admin.Check
 	for _, s := range n.repair.Stuck() {
-		checks = append(checks, admin.Check{Name: "repair with " + n.nodeIDOf(s.Instance), OK: true, Degraded: true, Detail: fmt.Sprintf(
-			"%d sessions in a row moved nothing and ended unequal; keys %s", s.Sessions, strings.Join(escapedKeys(s.Keys), " "))})
+		checks = append(checks, stuckCheck(n.nodeIDOf(s.Instance), &s))
 	}
 	return checks
+}
+
+func stuckCheck(nodeID string, s *antientropy.Stuck) admin.Check {
+	c := admin.Check{Name: "repair with " + nodeID, OK: true, Degraded: true}
+	c.Detail = fmt.Sprintf("%d sessions in a row moved nothing and ended unequal", s.Sessions)
+	if len(s.Keys) > 0 {
+		c.Detail += "; keys " + strings.Join(escapedKeys(s.Keys), " ")
+	}
+	return c
 }
 
 // nodeIDOf returns who has an instance, or the instance if nobody is known to.

@@ -143,11 +143,17 @@ func TestForgottenNodeIsMissedNoMore(t *testing.T) {
 	}
 	poll.Until(t, patience, func() bool { return strings.Contains(nodes[1].readiness(), "[!]peer node3 degraded: not heard") },
 		"readiness names the silent member")
+	c := testConfig("node4") // never heard of node3, but from its entry
+	c.MQTT.BrokerAddress = nodes[0].BrokerAddr().String()
+	later := start(t, c).ready()
+	poll.Until(t, patience, func() bool { return strings.Contains(later.readiness(), "node3 degraded: not heard") },
+		"a later node names the silent member")
 	if got := nodes[1].do("FORGET node3"); got != "OK" {
 		t.Fatalf("FORGET: %s", got)
 	}
-	agree(t, nodes[:2]...)
-	for _, n := range nodes[:2] {
+	nodes[2] = later
+	agree(t, nodes...)
+	for _, n := range nodes {
 		if got := n.do("FORGET node3"); got != "NOT_FOUND" {
 			t.Errorf("FORGET again: %s", got)
 		}
