@@ -206,7 +206,7 @@ func (r *Repairer) carry(ctx context.Context, link Link, s *Session) error {
 				return err
 			}
 			if err := link.Send(t, payload); err != nil {
-				return err
+				return refusalOr(link, err)
 			}
 			continue
 		}
@@ -219,6 +219,16 @@ func (r *Repairer) carry(ctx context.Context, link Link, s *Session) error {
 		}
 	}
 	return nil
+}
+
+// refusalOr returns the refusal that a peer sent before it hung up, if there is
+// one, else err.
+func refusalOr(link Link, err error) error {
+	var refusal *protocol.PeerError
+	if _, _, last := link.Receive(); errors.As(last, &refusal) {
+		return last
+	}
+	return err
 }
 
 // throttle waits until so many bytes may be sent.
