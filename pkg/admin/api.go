@@ -40,8 +40,9 @@ type Sync struct {
 	Error    string    `json:"error,omitempty"`   // why it broke off
 	Millis   float64   `json:"ms"`
 
-	Epoch     int64    `json:"epoch"` // at which the sets were compared; 0 is the present
-	Equal     bool     `json:"equal"`
+	Epoch     int64    `json:"epoch"`     // at which the sets were compared; 0 is the present
+	Success   bool     `json:"success"`   // every differing key was merged, or the same by then
+	Equal     bool     `json:"equal"`     // so the roots were, or became
 	Partial   bool     `json:"partial"`   // bounds left something for the next session
 	Compared  int      `json:"compared"`  // entries of the own set
 	Differing int      `json:"differing"` // keys
@@ -51,6 +52,8 @@ type Sync struct {
 	Moot      int      `json:"moot"`      // keys that were the same by then
 	Deferred  int      `json:"deferred"`  // entries from the future
 	Different int      `json:"different"` // entries, found by verifying
+	// Differences are the first ten of them.
+	Differences []Difference `json:"differences,omitempty"`
 
 	BytesIn    int64 `json:"bytes_in"` // of the session
 	BytesOut   int64 `json:"bytes_out"`
@@ -58,6 +61,15 @@ type Sync struct {
 	LinkOut    int64 `json:"link_out"`
 	Turns      int   `json:"turns"` // both sides'
 	RoundTrips int   `json:"round_trips"`
+}
+
+// Difference is an entry that two nodes do not hold in the same version. A version
+// that is not held is empty.
+type Difference struct {
+	Key   string `json:"key"`
+	Facet string `json:"facet"`
+	Here  string `json:"here"`
+	There string `json:"there"`
 }
 
 // Peer is another node: one instance that was heard, or a member that was not.

@@ -7,6 +7,7 @@ import (
 
 	"merklekv/pkg/admin"
 	"merklekv/pkg/antientropy"
+	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
 	"merklekv/pkg/replication"
 )
@@ -26,15 +27,31 @@ func (n *Node) apiSyncs(max int) []admin.Sync {
 
 func apiSync(r *antientropy.Record) admin.Sync {
 	res := &r.Result
-	return admin.Sync{
+	s := admin.Sync{
 		Number: r.Number, At: r.At.UTC(), Peer: r.NodeID, Instance: instanceText(r.Instance), Address: r.Address,
 		Why: r.Why, Mode: res.Mode.String(), Outcome: r.Outcome(), Error: r.Error,
 		Millis: float64(r.Took.Microseconds()) / 1000,
-		Epoch:  res.Epoch, Equal: res.Equal, Partial: res.Partial, Compared: res.Keys, Differing: res.Differing,
+		Epoch:  res.Epoch, Success: res.Success, Equal: res.Equal, Partial: res.Partial, Compared: res.Keys, Differing: res.Differing,
 		Sample: escapedKeys(res.Sample), Pulled: res.Pulled, Pushed: res.Pushed, Moot: res.Moot, Deferred: res.Deferred,
 		Different: res.DifferenceCount, BytesIn: res.BytesIn, BytesOut: res.BytesOut, LinkIn: r.LinkIn, LinkOut: r.LinkOut,
 		Turns: res.Turns, RoundTrips: res.RoundTrips,
 	}
+	for _, d := range res.Differences[:min(len(res.Differences), shownDifferences)] {
+		s.Differences = append(s.Differences, admin.Difference{
+			Key: escapedKey(d.Key), Facet: escapedKey(d.Facet), Here: versionText(d.Here), There: versionText(d.There),
+		})
+	}
+	return s
+}
+
+const shownDifferences = 10
+
+// versionText is a version, or nothing where none is held.
+func versionText(v kv.Version) string {
+	if v.IsZero() {
+		return ""
+	}
+	return v.String()
 }
 
 // apiPeers returns the peers that were heard, and after them the members that
@@ -111,7 +128,9 @@ func instanceText(instance uint64) string { return fmt.Sprintf("%016x", instance
 func escapedKeys(keys [][]byte) []string {
 	list := make([]string, 0, len(keys))
 	for _, k := range keys {
-		list = append(list, string(protocol.AppendEscaped(nil, k)))
+		list = append(list, escapedKey(k))
 	}
 	return list
 }
+
+func escapedKey(key []byte) string { return string(protocol.AppendEscaped(nil, key)) }

@@ -188,6 +188,7 @@ func TestTruncateIsForAllNodes(t *testing.T) {
 // What differs can be looked at from a node that exchanges nothing by itself, and
 // repaired by hand.
 func TestSyncAndDiffByHand(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
 	first, second := pair(t, nil)
 	second.ready().do("SET common old")
 	agree(t, first, second)
@@ -211,6 +212,9 @@ func TestSyncAndDiffByHand(t *testing.T) {
 		!strings.HasPrefix(lines[3], "key=new facet= here=") || held(lines[3], "there") ||
 		!strings.HasPrefix(lines[4], "key=there facet= here= there=") || !held(lines[4], "there") {
 		t.Errorf("DIFF: %q", lines)
+	}
+	if shown := first.api("syncs?n=1"); strings.Count(shown, `"here":"`) != 3 || !strings.Contains(shown, `{"key":"there","facet":"","here":"","there":"`) {
+		t.Errorf("the record of DIFF: %s", shown)
 	}
 	if lines := first.report("DIFF %s 1", second.at()); len(lines) != 3 || lines[0] != "DIFF 3" {
 		t.Errorf("DIFF with a limit: %q", lines)
