@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -25,7 +24,7 @@ import (
 )
 
 // Nodes is how many nodes the compose file starts: node1 to node3.
-const Nodes = 3
+const Nodes = nodes.Count
 
 // healthyWithin bounds how long containers may take until all are healthy.
 const healthyWithin = 60 * time.Second
@@ -59,7 +58,7 @@ func Up(ctx context.Context, root, variant string, settings map[string]string) (
 	if err := removeLeftovers(ctx, engine, project); err != nil {
 		return nil, fmt.Errorf("remove what an earlier run left: %w", err)
 	}
-	if c.ports, err = freePorts(portVariables()); err != nil {
+	if c.ports, err = nodes.FreePorts(nodes.PortVariables()); err != nil {
 		return nil, err
 	}
 	env := make(map[string]string, len(c.ports)+len(settings))
@@ -104,17 +103,10 @@ func (c *Cluster) Services() []string {
 const Broker = "broker"
 
 // NodeName is the service name of node i, counted from 1.
-func NodeName(i int) string { return fmt.Sprintf("node%d", i) }
+func NodeName(i int) string { return nodes.Name(i) }
 
 // Node is the client side of node i, counted from 1.
-func (c *Cluster) Node(i int) Node {
-	prefix := "MKV_" + strings.ToUpper(NodeName(i))
-	return Node{
-		Name:      NodeName(i),
-		Address:   fmt.Sprintf("127.0.0.1:%d", c.ports[prefix+"_PORT"]),
-		AdminBase: fmt.Sprintf("http://127.0.0.1:%d", c.ports[prefix+"_ADMIN_PORT"]),
-	}
-}
+func (c *Cluster) Node(i int) Node { return nodes.Of(c.ports, i) }
 
 // All are the client sides of all nodes.
 func (c *Cluster) All() []Node {
@@ -126,4 +118,4 @@ func (c *Cluster) All() []Node {
 }
 
 // BrokerPort is the port of 127.0.0.1 on which the broker listens.
-func (c *Cluster) BrokerPort() int { return c.ports[brokerPortVariable] }
+func (c *Cluster) BrokerPort() int { return c.ports[nodes.BrokerPort] }

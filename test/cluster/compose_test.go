@@ -15,6 +15,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"merklekv/pkg/config"
+	"merklekv/test/nodes"
 )
 
 // project loads the compose file as Compose v2 does, with nothing set but env.
@@ -62,7 +63,7 @@ func TestComposeFileIsValidForV2(t *testing.T) {
 func TestEveryHostPortCanBeChanged(t *testing.T) {
 	var env []string
 	want := map[string]bool{}
-	for i, variable := range portVariables() {
+	for i, variable := range nodes.PortVariables() {
 		port := fmt.Sprint(5001 + i)
 		env = append(env, variable+"="+port)
 		want[port] = true

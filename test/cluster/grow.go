@@ -11,6 +11,8 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"merklekv/test/nodes"
 )
 
 // Add starts one more node, from the image and with the settings of node1 but for those given, and
@@ -20,7 +22,7 @@ func (c *Cluster) Add(ctx context.Context, name string, settings map[string]stri
 	if err != nil {
 		return Node{}, err
 	}
-	ports, err := freePorts([]string{"clients", "admin"})
+	ports, err := nodes.FreePorts([]string{"clients", "admin"})
 	if err != nil {
 		return Node{}, err
 	}
