@@ -43,11 +43,23 @@ func (c *Core) adoptPending(p *peer) {
 	}
 	for i := range p.head.Epochs {
 		if e := &p.head.Epochs[i]; e.Epoch == a.epoch && e.Root != nil && bytes.Equal(e.Root, a.root) {
-			c.adoptMarks(p.head, e)
+			if c.adoptMarks(p.head, e) && !c.hasRoot(e) {
+				// Where both held something newer than the epoch, that was all that was
+				// compared: what the peer had at the epoch is not here. Only sets that
+				// hold all newer things are again what the vector says.
+				c.RaiseFrom(c.rep.Greatest().Epoch())
+			}
 			c.pending = nil
 			return
 		}
 	}
+}
+
+// hasRoot reports whether the own root of a peer's epoch is the peer's.
+func (c *Core) hasRoot(e *EpochHead) bool {
+	return slices.ContainsFunc(c.closed().Epochs, func(own EpochHead) bool {
+		return own.Epoch == e.Epoch && bytes.Equal(own.Root, e.Root)
+	})
 }
 
 // dropPending forgets an adoption that no head has shown.
@@ -90,9 +102,9 @@ func (c *Core) missesFor(p *peer, d time.Duration) bool {
 }
 
 // adoptMarks counts as received what a peer had received at an epoch. The log
-// never held those changes, and where they end in earlier epochs is not known.
-func (c *Core) adoptMarks(h *Head, e *EpochHead) {
-	changed := false
+// never held those changes, and where they end in earlier epochs is not known. It
+// reports whether anything was missing.
+func (c *Core) adoptMarks(h *Head, e *EpochHead) (changed bool) {
 	for i, it := range h.Vector {
 		m := e.Marks[i]
 		if it.Instance == c.set.Instance || m.Seq == 0 || !c.room(it.Instance) || !c.vec.Adopt(it.Instance, m) {
@@ -112,6 +124,7 @@ func (c *Core) adoptMarks(h *Head, e *EpochHead) {
 		c.log.Info("changes that counted as missing are superseded", "epoch", e.Epoch,
 			"peer", h.NodeID, "instance", fmt.Sprintf("%016x", h.Instance))
 	}
+	return changed
 }
 
 // unfillable returns the origins whose missing changes no live peer's log holds.
