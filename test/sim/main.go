@@ -17,6 +17,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +37,7 @@ type options struct {
 	cpu     string
 	until   bool
 	museum  bool
+	exhibit string
 }
 
 func run(args []string, out, errOut io.Writer) int {
@@ -51,6 +53,7 @@ func run(args []string, out, errOut io.Writer) int {
 	f.DurationVar(&o.limit, "for", 0, "stop after this time (0: never)")
 	f.BoolVar(&o.until, "until", false, "stop at the first seed that fails")
 	f.BoolVar(&o.museum, "museum", false, "build known bugs into the parts and count the seeds until each is found")
+	f.StringVar(&o.exhibit, "exhibit", "", "with -museum: only bugs whose name contains this")
 	f.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile to this file")
 	if err := f.Parse(args); err != nil {
 		return 2
@@ -64,7 +67,7 @@ func run(args []string, out, errOut io.Writer) int {
 		defer stop()
 	}
 	if o.museum {
-		return runMuseum(context.Background(), out)
+		return runMuseum(context.Background(), o.exhibit, out)
 	}
 	if o.seed != 0 {
 		return runOne(&o, out)
@@ -189,8 +192,22 @@ func runMany(o *options, out io.Writer) int {
 			s.print(p.name, out)
 		}
 	}
-	fmt.Fprintf(out, "%v in all\n", time.Since(begin).Round(time.Millisecond))
+	cpu, runs := cpuTime(), 0
+	for _, s := range sums {
+		runs += s.runs
+	}
+	fmt.Fprintf(out, "%d seeds in %v, %v of CPU each\n", runs, time.Since(begin).Round(time.Millisecond),
+		(cpu / time.Duration(max(runs, 1))).Round(10*time.Microsecond))
 	return code
+}
+
+// cpuTime returns what this process has used of its processors.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // runSeeds runs seeds, several at once, and passes their results on, one at a
@@ -225,7 +242,7 @@ func runSeeds(o *options, done func(*result)) {
 
 func (s *summary) print(name string, out io.Writer) {
 	n := time.Duration(max(s.runs, 1))
-	fmt.Fprintf(out, "%-8s %6d seeds, %d failed, %d show nothing; %v of CPU and %v of virtual time a seed\n", name, s.runs, s.failed,
+	fmt.Fprintf(out, "%-8s %6d seeds, %d failed, %d show nothing; %v and %v of virtual time a seed\n", name, s.runs, s.failed,
 		s.invalid, (s.cost / n).Round(10*time.Microsecond), (s.virtual / n).Round(100*time.Millisecond))
 	c := &s.count
 	fmt.Fprintf(out, "         %d writes (%d refused), %d faults, %d pulls, %d full copies, %d sessions (%d for nothing, %d keys, %d bytes), %d phantoms\n",

@@ -105,15 +105,16 @@ func (x *exhibit) hunt(ctx context.Context, root string) (seeds int, found strin
 	return 0, "", fmt.Errorf("%s: %w\n%s", x.name, err, out)
 }
 
-// runMuseum hunts all bugs, two at a time, and prints what each took.
-func runMuseum(ctx context.Context, out io.Writer) int {
+// runMuseum hunts the bugs whose name contains a text, two at a time, and prints
+// what each took.
+func runMuseum(ctx context.Context, named string, out io.Writer) int {
 	dir, err := root(ctx)
 	if err != nil {
 		fmt.Fprintln(out, err)
 		return 2
 	}
 	code := 0
-	visit(ctx, dir, func(x *exhibit, seeds int, found string, err error) {
+	visit(ctx, dir, exhibits(named), func(x *exhibit, seeds int, found string, err error) {
 		switch {
 		case err != nil:
 			fmt.Fprintf(out, "ERROR %v\n", err)
@@ -128,8 +129,19 @@ func runMuseum(ctx context.Context, out io.Writer) int {
 	return code
 }
 
+// exhibits returns the bugs whose name contains a text.
+func exhibits(named string) []*exhibit {
+	var found []*exhibit
+	for i := range museum {
+		if strings.Contains(museum[i].name, named) {
+			found = append(found, &museum[i])
+		}
+	}
+	return found
+}
+
 // visit hunts the bugs and passes on what came of each, one at a time.
-func visit(ctx context.Context, root string, done func(*exhibit, int, string, error)) {
+func visit(ctx context.Context, root string, bugs []*exhibit, done func(*exhibit, int, string, error)) {
 	var mu sync.Mutex
 	var hunters sync.WaitGroup
 	rooms := make(chan *exhibit)
@@ -143,8 +155,8 @@ func visit(ctx context.Context, root string, done func(*exhibit, int, string, er
 			}
 		})
 	}
-	for i := range museum {
-		rooms <- &museum[i]
+	for _, x := range bugs {
+		rooms <- x
 	}
 	close(rooms)
 	hunters.Wait()
