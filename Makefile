@@ -44,6 +44,10 @@ up: image ## build the images, start three nodes and the broker, wait until all 
 	deploy/wait-healthy.sh 60
 	@deploy/listen.sh
 
+.PHONY: demo
+demo: image ## the point of it in half a minute: a node is cut off, and what its repair costs
+	go run ./test/demo
+
 .PHONY: down
 down: ## stop and remove the containers, keep the volumes (data is in memory only, as yet)
 	$(COMPOSE) down
