@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,12 +162,28 @@ func overflowLogs(t *testing.T, c *Cluster) {
 	}
 }
 
-// writeOnBothSides writes and deletes on both sides, some keys on one only and some on both, and
-// returns what must be there afterwards, nil where a key is deleted. Of a key that both sides write
-// the value that is written last wins; the clocks are those of one machine.
-func writeOnBothSides(t *testing.T, x cut, prefix string) map[string]*string {
+// written is what may be there after a cut, by key: the values of which one must be there, none for a
+// key that is deleted.
+type written map[string][]string
+
+// size is how many bytes keys and values have, where there are several the longest of them.
+func (w written) size() int64 {
+	var sum int64
+	for key, values := range w {
+		longest := 0
+		for _, value := range values {
+			longest = max(longest, len(value))
+		}
+		sum += int64(len(key) + longest)
+	}
+	return sum
+}
+
+// writeOnBothSides writes and deletes on both sides, some keys on one only and some on both. Of two
+// values that are written within milliseconds the nodes may take either, but all the same one.
+func writeOnBothSides(t *testing.T, x cut, prefix string) written {
 	t.Helper()
-	want := map[string]*string{}
+	want := written{}
 	for side, n := range []Node{x.node, x.other} {
 		var sets, deletes []string
 		for i := range alone {
@@ -176,7 +193,7 @@ func writeOnBothSides(t *testing.T, x cut, prefix string) map[string]*string {
 			}
 			value := prefix + " on " + n.Name
 			sets = append(sets, "SET "+key+" "+value)
-			want[key] = &value
+			want[key] = append(want[key], value)
 		}
 		for i := range gone {
 			key := stockKey(40_000 + 1_000*side + i)
@@ -206,7 +223,7 @@ func (x *cut) heal(t *testing.T) int64 {
 
 // healBySessions is heal where only repair sessions can make the nodes equal. It checks that it was
 // they who did, not before the cut was over, and what they cost.
-func (x *cut) healBySessions(t *testing.T, want map[string]*string) int64 {
+func (x *cut) healBySessions(t *testing.T, want written) int64 {
 	t.Helper()
 	if moved := movedWith(t, x.cluster, x.node.Name, x.before); moved != 0 {
 		t.Errorf("sessions with %s moved %d entries during the cut, want 0", x.node.Name, moved)
@@ -217,7 +234,7 @@ func (x *cut) healBySessions(t *testing.T, want map[string]*string) int64 {
 	if movedWith(t, x.cluster, x.node.Name, before) == 0 {
 		t.Error("no session moved anything: it was not repair that made the nodes equal")
 	}
-	differing := payload(want)
+	differing := want.size()
 	for _, n := range x.cluster.All() {
 		for _, s := range sessionsSince(t, n, before[n.Name]) {
 			t.Logf("%s: %+v", n.Name, s)
@@ -240,6 +257,18 @@ func (x *cut) isHealed(t *testing.T, want map[string]*string) {
 			t.Errorf("%s is %q again after it was deleted", key, got)
 		} else if value != nil && got != *value {
 			t.Errorf("%s is %q, want %q", key, got, *value)
+		}
+	}
+}
+
+// isHealed checks that all nodes hold the same, read as a client does, and what was written.
+func (x *cut) isHealed(t *testing.T, want written) {
+	t.Helper()
+	held := same(t, x.cluster.All()...)
+	for key, values := range want {
+		got, found := held[key]
+		if found != (len(values) > 0) || found && !slices.Contains(values, got) {
+			t.Errorf("%s is %q (there: %v), want one of %q", key, got, found, values)
 		}
 	}
 }
@@ -300,18 +329,10 @@ func dump(t *testing.T, n Node) map[string]string {
 }
 
 // payload is how many bytes keys and values have.
-func payload[V string | *string](held map[string]V) int64 {
+func payload(held map[string]string) int64 {
 	var sum int64
 	for key, value := range held {
-		sum += int64(len(key))
-		switch value := any(value).(type) {
-		case string:
-			sum += int64(len(value))
-		case *string:
-			if value != nil {
-				sum += int64(len(*value))
-			}
-		}
+		sum += int64(len(key) + len(value))
 	}
 	return sum
 }

@@ -84,12 +84,17 @@ func size(held map[string]string) int64 {
 
 func (d *demo) verdict() error {
 	d.out.say("%s keys, the same on all three nodes, read one by one", grouped(len(d.held)))
-	for _, key := range []string{stockKey(20_000), "during:node1:999", "during:node2:999", stockKey(40_000)} {
-		value, found := d.held[key]
+	for _, sample := range []struct{ key, what string }{
+		{stockKey(20_000), "written on both sides"},
+		{"during:node1:999", "written while node2 was away"},
+		{"during:node2:999", "written on node2 meanwhile"},
+		{stockKey(40_000), "deleted on node2 meanwhile"},
+	} {
+		value, found := d.held[sample.key]
 		if !found {
 			value = "(null)"
 		}
-		d.out.note("GET %-18s %s", key, value)
+		d.out.note("%-21s %-18s %s", "GET "+sample.key, value, sample.what)
 	}
 	return d.hashes()
 }
