@@ -248,20 +248,6 @@ func (x *cut) healBySessions(t *testing.T, want written) int64 {
 }
 
 // isHealed checks that all nodes hold the same, read as a client does, and what was written.
-func (x *cut) isHealed(t *testing.T, want map[string]*string) {
-	t.Helper()
-	held := same(t, x.cluster.All()...)
-	for key, value := range want {
-		got, found := held[key]
-		if value == nil && found {
-			t.Errorf("%s is %q again after it was deleted", key, got)
-		} else if value != nil && got != *value {
-			t.Errorf("%s is %q, want %q", key, got, *value)
-		}
-	}
-}
-
-// isHealed checks that all nodes hold the same, read as a client does, and what was written.
 func (x *cut) isHealed(t *testing.T, want written) {
 	t.Helper()
 	held := same(t, x.cluster.All()...)
