@@ -211,8 +211,8 @@ func (p *Planner) Ended(now time.Duration, instance uint64, r *Result) {
 	case r.Pulled+r.Pushed > 0:
 		m.next, m.delay = now+afterSession, afterSession
 	case r.Deferred > 0:
+		m.delay = min(m.delay, afterDeferred) // it is due some time, and then at once
 		p.backOff(now, m)
-		m.next = min(m.next, now+afterDeferred) // it is due some time, and then at once
 	case r.Success:
 		p.backOff(now, m) // all that differs is under way, so there is no hurry
 	default:
