@@ -48,14 +48,14 @@ func (r *Repairer) repair(ctx context.Context, s Start) {
 	if link.Peer().Instance != s.Peer.Instance {
 		return // somebody else lives there now; the heads will tell
 	}
-	if rec := r.initiate(ctx, link, s.Peer.Address, s.Why, Repair); rec.Error == "" {
+	if rec, err := r.initiate(ctx, link, s.Peer.Address, s.Why, Repair); err == nil {
 		result = &rec.Result
 	}
 }
 
 // Sync runs a session with the node at an address, now. Its errors are those of
 // Connect, ErrBusy, ErrDisabled, and those of the session, after which the record
-// tells how far it came.
+// tells how far it came. For those that IsBusy knows it is worth asking again soon.
 func (r *Repairer) Sync(ctx context.Context, addr string, mode Mode) (Record, error) {
 	if !r.limits.Load().Enabled {
 		return Record{}, ErrDisabled
@@ -73,14 +73,22 @@ func (r *Repairer) Sync(ctx context.Context, addr string, mode Mode) (Record, er
 	}
 	var result *Result
 	defer func() { r.leave(instance, result) }()
-	rec := r.initiate(ctx, link, addr, WhyCommand, mode)
-	if rec.Error != "" {
-		return rec, errors.New(rec.Error)
-	}
-	if mode != Verify {
+	rec, err := r.initiate(ctx, link, addr, WhyCommand, mode)
+	if err == nil && mode != Verify {
 		result = &rec.Result
 	}
-	return rec, nil
+	return rec, err
+}
+
+// IsBusy reports whether an error of Sync says only that this is not the moment:
+// this node or the peer has another session, also one that is just ending, or the
+// peer keeps another epoch by now.
+func IsBusy(err error) bool {
+	var refusal *protocol.PeerError
+	if errors.As(err, &refusal) {
+		return refusal.Code == protocol.PeerCodeBusy || refusal.Code == protocol.PeerCodeEpoch
+	}
+	return errors.Is(err, ErrBusy)
 }
 
 // Serve runs the other end of a session that a peer opened with a frame of type
@@ -92,7 +100,7 @@ func (r *Repairer) Serve(ctx context.Context, link Link, payload []byte) error {
 		return refuse(link, protocol.PeerCodeMalformed, err)
 	}
 	if !r.limits.Load().Enabled {
-		return refuse(link, protocol.PeerCodeBusy, ErrDisabled)
+		return refuse(link, protocol.PeerCodeSync, ErrDisabled)
 	}
 	peer := link.Peer().Instance
 	if !r.enter(peer) {
@@ -132,7 +140,7 @@ func (r *Repairer) sessionOptions(link Link, mode Mode, epoch int64, tree merkle
 }
 
 // initiate opens a session on a link and runs it.
-func (r *Repairer) initiate(ctx context.Context, link Link, addr, why string, mode Mode) Record {
+func (r *Repairer) initiate(ctx context.Context, link Link, addr, why string, mode Mode) (Record, error) {
 	epoch, theirs := r.commonEpoch(link.Peer().Instance)
 	tree, ok := r.treeAt(epoch)
 	if !ok {
@@ -146,7 +154,7 @@ func (r *Repairer) initiate(ctx context.Context, link Link, addr, why string, mo
 	if err == nil {
 		r.adopt(ctx, link, &rec.Result, theirs)
 	}
-	return rec
+	return rec, err
 }
 
 // commonEpoch returns the newest epoch that a peer is known to keep as well, and
@@ -189,8 +197,8 @@ func (r *Repairer) run(ctx context.Context, link Link, s *Session, rec Record) (
 // fail leaves a record of a session that broke off.
 func (r *Repairer) fail(ctx context.Context, rec Record, err error) Record {
 	rec.Error = err.Error()
-	if ctx.Err() != nil {
-		return rec // the node stops
+	if ctx.Err() != nil || IsBusy(err) {
+		return rec // the node stops, or there was no session
 	}
 	rec = r.records.add(rec)
 	r.met.session(&rec)

@@ -145,21 +145,41 @@ func (c comparer) Diff(ctx context.Context, host, port string, limit int) (serve
 	return d, err
 }
 
+// busyFor is how long a client's session waits for others to end.
+const busyFor = 5 * time.Second
+
 // session runs a session for a client, whose errors name what the client can do
-// something about.
+// something about. Where another one runs, which may be the client's own last that
+// is just ending at the peer, it waits a while.
 func (c comparer) session(ctx context.Context, host, port string, mode antientropy.Mode) (antientropy.Record, error) {
-	rec, err := c.repair.Sync(ctx, net.JoinHostPort(host, port), mode)
+	address, begin, pause := net.JoinHostPort(host, port), time.Now(), 5*time.Millisecond
+	for {
+		rec, err := c.repair.Sync(ctx, address, mode)
+		if !antientropy.IsBusy(err) || time.Since(begin) >= busyFor {
+			return rec, syncError(err)
+		}
+		select {
+		case <-ctx.Done():
+			return rec, syncError(err)
+		case <-time.After(pause):
+			pause = min(2*pause, 250*time.Millisecond)
+		}
+	}
+}
+
+// syncError is what a client is told of a session's error.
+func syncError(err error) error {
 	var refusal *protocol.PeerError
 	var unreachable *net.OpError
 	switch {
 	case err == nil:
-		return rec, nil
+		return nil
 	case errors.As(err, &refusal):
-		return rec, protocol.SyncFailed(refusal.Message)
-	case errors.As(err, &unreachable):
-		return rec, protocol.ErrConnectionFailed
+		return protocol.SyncFailed(refusal.Message)
+	case errors.As(err, &unreachable) && unreachable.Op == "dial":
+		return protocol.ErrConnectionFailed
 	}
-	return rec, protocol.SyncFailed(err.Error())
+	return protocol.SyncFailed(err.Error())
 }
 
 func (c comparer) Converged(ctx context.Context, version kv.Version) (protocol.Verdict, error) {
