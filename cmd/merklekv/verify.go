@@ -181,12 +181,13 @@ func askWhetherEqual(ctx context.Context, addr, version string) (a nodeAnswer) {
 	return a
 }
 
-// reasons says what the words behind UNKNOWN mean.
+// reasons says what the words behind UNKNOWN mean; the nodes that they are about
+// follow.
 var reasons = map[string]string{
-	"parameters": "runs with other parameters and cannot be compared",
+	"parameters": "other parameters, so nothing can be compared, at",
 	"unheard":    "no fresh word of",
-	"clock":      "a write is from the future; are the clocks right?",
-	"settling":   "the last writes are still on their way, or too new",
+	"clock":      "a write from the future; are the clocks right?",
+	"settling":   "the last writes are too new, or on their way:",
 }
 
 // reason says in words what a node answered.
@@ -201,14 +202,8 @@ func (n *nodeAnswer) reason() string {
 	case len(n.details) == 0:
 		return "no reason"
 	}
-	text, known := reasons[n.details[0]]
-	if !known {
-		text = n.details[0]
-	}
-	if peers := strings.Join(n.details[1:], ", "); peers != "" {
-		return n.details[0] + ": " + text + " (" + peers + ")"
-	}
-	return n.details[0] + ": " + text
+	text := reasons[n.details[0]]
+	return strings.TrimRight(n.details[0]+": "+strings.TrimSpace(text+" "+strings.Join(n.details[1:], ", ")), ": ")
 }
 
 // judge returns the verdict over what all nodes said, and why.
