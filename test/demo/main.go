@@ -47,7 +47,10 @@ func run(ctx context.Context) (err error) {
 		out.say("removing the containers")
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 		defer cancel()
-		err = errors.Join(err, s.down(ctx))
+		if left := s.down(ctx); left != nil {
+			err = errors.Join(err, left)
+			fmt.Fprintln(os.Stderr, "demo: not all is removed:", left)
+		}
 	}()
 	d := demo{ctx: ctx, stage: s, out: out}
 	for _, scene := range []func() error{
