@@ -22,7 +22,7 @@ const (
 
 // A cut after which no log reaches back to where it began: only comparing can tell what is missing.
 // What the logs still have is fetched from them all the same, so the sessions alone are counted here.
-func TestPartitionBeyondTheLogs(t *testing.T) {
+func TestRepairBeyondTheLogs(t *testing.T) {
 	c := secured.use(t)
 	fill(t, c)
 	cut := cutOff(t, c, 2)
@@ -33,7 +33,7 @@ func TestPartitionBeyondTheLogs(t *testing.T) {
 
 // A cut during which the nodes of the other side start again, one after the other. What they wrote is
 // in no log any more, since each was filled from what the other held. Everything is counted here.
-func TestPartitionWithoutLogs(t *testing.T) {
+func TestRepairAfterAPartition(t *testing.T) {
 	c := secured.use(t)
 	fill(t, c)
 	cut := cutOff(t, c, 2)
