@@ -15,6 +15,7 @@ const (
 	pullingFor    = 10 * time.Second
 	gapRetry      = 10 * time.Second // between two sessions for a gap that stays
 	afterDeferred = 5 * time.Second  // before the next one when entries were put off, at most
+	afterMoot     = 10 * time.Second // before the next one when all that differed was superseded, at most
 	stuckAfter    = 3                // sessions in a row that moved nothing and ended unequal
 )
 
@@ -213,8 +214,9 @@ func (p *Planner) Ended(now time.Duration, instance uint64, r *Result) {
 	case r.Deferred > 0:
 		m.delay = min(m.delay, afterDeferred) // it is due some time, and then at once
 		p.backOff(now, m)
-	case r.Success:
-		p.backOff(now, m) // all that differs is under way, so there is no hurry
+	case r.Success: // all that differs is in later epochs, which close some time
+		m.delay = min(m.delay, afterMoot)
+		p.backOff(now, m)
 	default:
 		m.futile++
 		m.sample = r.Sample
