@@ -66,6 +66,10 @@ func run(args []string, out, errOut io.Writer) int {
 		}
 		defer stop()
 	}
+	if o.profile != "" && profileOf(o.profile, 1).name != o.profile {
+		fmt.Fprintf(errOut, "sim: no profile %q; there are %s\n", o.profile, profileNames())
+		return 2
+	}
 	if o.museum {
 		return runMuseum(context.Background(), o.exhibit, out)
 	}

@@ -173,7 +173,7 @@ func (w *world) unequal() string {
 		case len(s.Deferred) > 0:
 			return fmt.Sprintf("node %d has put off something of %016x", n.id, s.Deferred[0].Instance)
 		case s.Gaps > 0:
-			return fmt.Sprintf("node %d has gaps in %d origins", n.id, s.Gaps)
+			return fmt.Sprintf("node %d has gaps in %d origins; %s", n.id, s.Gaps, w.epochsTold())
 		case !slices.Equal(n.core.Held(), first.core.Held()):
 			return fmt.Sprintf("vectors of nodes 0 and %d: %v and %v", n.id, first.core.Held(), n.core.Held())
 		}
@@ -224,6 +224,9 @@ func (w *world) epochsTold() string {
 	var b strings.Builder
 	for i, h := range w.heads {
 		var newest, told int64
+		if h == nil {
+			continue
+		}
 		for _, e := range h.Epochs {
 			newest = max(newest, e.Epoch)
 			if e.Root != nil {

@@ -108,13 +108,19 @@ func simulate(seed uint64, prof *profile, out io.Writer) result {
 	if w.count.early < minEarly {
 		r.invalid = fmt.Sprintf("only %d writes before the first fault", w.count.early)
 	}
+	w.close()
+	r.cost = time.Since(begin)
+	return r
+}
+
+// close releases what the nodes hold.
+func (w *world) close() {
 	for _, n := range w.nodes {
 		if n.up {
 			n.store.Close()
+			n.up = false
 		}
 	}
-	r.cost = time.Since(begin)
-	return r
 }
 
 // minEarly is how many writes there have to be before the first fault, for a run
@@ -123,18 +129,27 @@ const minEarly = 10
 
 // live is the course of a run: load and faults, healing, quiet, judgement.
 func (w *world) live() {
-	for _, n := range w.nodes {
-		n.after(time.Duration(w.rng.plan.IntN(500))*time.Millisecond+1, func() {})
-		n.boot()
-		n.startWriters()
-	}
+	w.begin()
 	w.after(w.plan.first, func() {
 		w.count.early = w.count.writes
 		w.misfortune()
 	})
-	w.after(checkEvery, w.check)
 	w.runUntil(w.plan.chaos, w.wrong)
 	w.heal()
+	w.end()
+}
+
+// begin starts all nodes and their writers.
+func (w *world) begin() {
+	for _, n := range w.nodes {
+		n.boot()
+		n.startWriters()
+	}
+	w.after(checkEvery, w.check)
+}
+
+// end waits until all is equal, sees that it stays so, and judges the outcome.
+func (w *world) end() {
 	w.settle()
 	if !w.wrong() {
 		w.watch()
