@@ -73,7 +73,7 @@ type RootSeen struct {
 
 // Converged says whether all replicas are equal.
 //
-// They are if every member has a head no older than 3 s, all show one root at one
+// They are if this node is a member, every member has a head no older than 3 s, all show one root at one
 // common epoch, and that epoch covers the version in question. Two are different
 // if their roots differ at a common epoch although they have received the same, or
 // have differed for more than 2 s. All else is unknown. Roots are compared at the
@@ -95,7 +95,7 @@ func Converged(s *Standing) protocol.Verdict {
 	}
 	need := s.need()
 	for _, o := range own {
-		if o.Epoch >= need && s.equalAt(o, fresh) {
+		if o.Epoch >= need && s.joined() && s.equalAt(o, fresh) {
 			return protocol.Verdict{Equality: protocol.Equal, Epoch: o.Epoch, Root: o.Root}
 		}
 	}
@@ -103,6 +103,12 @@ func Converged(s *Standing) protocol.Verdict {
 		return different(lasting)
 	}
 	return s.unknown(own, fresh, need)
+}
+
+// joined reports whether this node is a member. Before it is, it may not know who
+// the others are.
+func (s *Standing) joined() bool {
+	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.NodeID == s.Self })
 }
 
 func different(peers []string) protocol.Verdict {
@@ -218,6 +224,9 @@ func (s *Standing) unknown(own []RootAt, fresh []*PeerHead, need int64) protocol
 		if m.NodeID != s.Self && headOf(m.NodeID, fresh) == nil {
 			unheard = append(unheard, m.NodeID)
 		}
+	}
+	if !s.joined() {
+		settling = append(settling, s.Self)
 	}
 	v := protocol.Verdict{Reason: reasonSettling, Peers: settling}
 	switch {

@@ -73,6 +73,11 @@ func TestConvergedByItsRule(t *testing.T) {
 	}{
 		{"all is well", func(*Standing) {}, equal(1, 7)},
 		{"a single node", func(s *Standing) { s.Members, s.Heads = s.Members[:1], nil }, equal(1, 7)},
+		{"this node is no member yet", func(s *Standing) { s.Members, s.Heads = nil, nil }, unknown("settling", "a")},
+		{"this node is no member, and roots differ", func(s *Standing) {
+			s.Members = nil
+			setRoot(&s.Heads[1], 1, 8, true)
+		}, protocol.Verdict{Equality: protocol.Different, Peers: []string{"c"}}},
 		{"nothing was ever written", func(s *Standing) {
 			s.Greatest = kv.Version{}
 			s.Heads[0].Greatest, s.Heads[1].Greatest = kv.Version{}, kv.Version{}

@@ -25,6 +25,7 @@ type PeerState struct {
 	Instance   uint64
 	Address    string        // where it can be dialled, empty if that is not known
 	Live       bool          // it was heard lately
+	Hold       bool          // no session is wanted now, whatever differs
 	Comparable bool          // its parameters are this node's
 	HeadAge    time.Duration // since its newest head was made known here
 	Pulling    bool          // changes are being fetched from it
@@ -69,16 +70,17 @@ type Planner struct {
 
 // planned is what the planner remembers of a peer.
 type planned struct {
-	running bool
-	due     time.Duration // when a session is run without a reason
-	unequal time.Duration // since when vectors differ and roots too; negative: they do not
-	differs time.Duration // since when a reason stands; negative: none does
-	ended   time.Duration // of the last session
-	next    time.Duration // no session before
-	delay   time.Duration // after the next failure
-	futile  int           // sessions in a row that moved nothing and ended unequal
-	sample  [][]byte      // keys that the last of them could not mend
-	seen    time.Duration
+	running   bool
+	due       time.Duration // when a session is run without a reason
+	unequal   time.Duration // since when vectors differ and roots too; negative: they do not
+	unequalAt int64         // the epoch at which they did first
+	differs   time.Duration // since when a reason stands; negative: none does
+	ended     time.Duration // of the last session
+	next      time.Duration // no session before
+	delay     time.Duration // after the next failure
+	futile    int           // sessions in a row that moved nothing and ended unequal
+	sample    [][]byte      // keys that the last of them could not mend
+	seen      time.Duration
 }
 
 const notYet = -time.Hour
@@ -147,37 +149,70 @@ func (p *Planner) judge(now time.Duration, m *planned, s *PeerState) string {
 	if !s.Live || !s.Comparable || now-s.HeadAge <= m.ended {
 		return ""
 	}
-	differ, equal := false, false
-	for i := range s.Epochs {
-		e := &s.Epochs[i]
-		if !e.told() {
-			continue
-		}
-		if bytes.Equal(e.Own, e.Theirs) {
-			equal = true
-			p.seenEqual(now, m)
-			break
-		}
-		if e.VectorsEqual {
-			m.unequal = notYet
-			return WhyRoots
-		}
-		differ = true
-	}
+	seen := compareRoots(s.Epochs)
 	switch {
+	case seen.proven:
+		m.unequal = notYet
+		return WhyRoots
+	case seen.differing == noEpoch && seen.equal != noEpoch:
+		p.seenEqual(now, m)
+	case seen.equal != noEpoch:
+		m.due = p.nextDue(now)
+	}
+	m.noteUnequal(now, seen)
+	switch lasts := now - m.unequal; {
 	case s.Unfillable && now-m.ended >= gapRetry:
 		return WhyGap
-	case !differ || equal:
-		m.unequal = notYet
-	case m.unequal < 0:
-		m.unequal = now
-	case now-m.unequal >= unequalFor && (!s.Pulling || now-m.unequal >= pullingFor):
+	case m.unequal >= 0 && lasts >= unequalFor && (!s.Pulling || lasts >= pullingFor):
 		return WhyVectors
-	}
-	if now >= m.due {
+	case now >= m.due:
 		return WhyInterval
 	}
 	return ""
+}
+
+const noEpoch = int64(-1) // there is no such epoch
+
+// comparison is what the epochs that two nodes keep show.
+type comparison struct {
+	proven    bool  // roots differ at an epoch up to which both received the same
+	equal     int64 // the newest epoch with equal roots
+	differing int64 // the oldest epoch after it whose roots differ
+}
+
+// compareRoots looks at epochs from the newest on, up to the first one that is
+// equal: what differs before that has been mended.
+func compareRoots(epochs []EpochPair) comparison {
+	c := comparison{equal: noEpoch, differing: noEpoch}
+	for i := range epochs {
+		e := &epochs[i]
+		switch {
+		case !e.told():
+		case bytes.Equal(e.Own, e.Theirs):
+			c.equal = e.Epoch
+			return c
+		case e.VectorsEqual:
+			c.proven = true
+			return c
+		default:
+			c.differing = e.Epoch
+		}
+	}
+	return c
+}
+
+// noteUnequal keeps the time for which one and the same epoch, or what came after
+// it, has not become equal. Under load the newest epoch always differs for a
+// moment, and that means nothing.
+func (m *planned) noteUnequal(now time.Duration, seen comparison) {
+	switch {
+	case seen.differing == noEpoch:
+		if seen.equal != noEpoch {
+			m.unequal = notYet
+		}
+	case m.unequal < 0 || seen.equal != noEpoch && seen.equal >= m.unequalAt:
+		m.unequal, m.unequalAt = now, seen.differing
+	}
 }
 
 // seenEqual notes that a peer had the same root.
@@ -189,7 +224,7 @@ func (p *Planner) seenEqual(now time.Duration, m *planned) {
 // mayStart reports whether a session that is due may start now. The lower
 // instance of a pair starts; if nothing comes of that, the other does.
 func (p *Planner) mayStart(now time.Duration, m *planned, s *PeerState, why string) bool {
-	if m.running || now < m.next || s.Address == "" {
+	if m.running || now < m.next || s.Address == "" || s.Hold {
 		return false
 	}
 	return why == WhyGap || p.instance < s.Instance || now-m.differs >= yieldFor
@@ -201,8 +236,11 @@ func (p *Planner) Began(now time.Duration, instance uint64) { p.planned(now, ins
 // Ended takes in how a session with a peer ended; nil is one that failed.
 func (p *Planner) Ended(now time.Duration, instance uint64, r *Result) {
 	m := p.planned(now, instance)
-	m.running, m.ended, m.differs, m.unequal = false, now, notYet, notYet
+	m.running, m.ended, m.differs = false, now, notYet
 	m.due = p.nextDue(now)
+	if r != nil {
+		m.unequal = notYet // heads will tell anew
+	}
 	switch {
 	case r == nil:
 		p.backOff(now, m)

@@ -33,6 +33,19 @@ func TestPlanner(t *testing.T) {
 	equal := with(func(s *PeerState) { s.Epochs = pairs(pair("a", "a", false)) })
 	silent := with(func(s *PeerState) { s.Epochs = nil })
 	futile, failed := &Result{}, (*Result)(nil)
+	// at is a peer whose epochs up to one are equal and later ones, up to another, not.
+	at := func(newest, equal int64) PeerState {
+		return with(func(s *PeerState) {
+			s.Epochs = nil
+			for e := newest; e > newest-4; e-- {
+				p := EpochPair{Epoch: e, Own: []byte("a"), Theirs: []byte("b")}
+				if e <= equal {
+					p.Theirs, p.VectorsEqual = p.Own, true
+				}
+				s.Epochs = append(s.Epochs, p)
+			}
+		})
+	}
 	for name, c := range map[string]struct {
 		instance uint64
 		steps    []planStep
@@ -53,6 +66,14 @@ func TestPlanner(t *testing.T) {
 			{0, vectors, "", nil}, {second, equal, "", nil}, {unequalFor, vectors, "", nil}}},
 		"a newer epoch that is equal excuses an older one": {1, []planStep{
 			{0, with(func(s *PeerState) { s.Epochs = pairs(pair("c", "c", true), pair("a", "b", true)) }), "", nil}}},
+		"under load the newest epoch always differs for a moment": {1, []planStep{
+			{0, at(3, 2), "", nil}, {second, at(4, 3), "", nil}, {2 * second, at(5, 4), "", nil}, {3 * second, at(6, 5), "", nil}}},
+		"one that stays different counts, though those before it are equal": {1, []planStep{
+			{0, at(3, 2), "", nil}, {second, at(4, 2), "", nil}, {2 * second, at(5, 2), WhyVectors, futile}}},
+		"what failed is tried again as soon as it may": {1, []planStep{
+			{0, vectors, "", nil}, {unequalFor, vectors, WhyVectors, failed}, {unequalFor + second, vectors, WhyVectors, futile}}},
+		"not while replication is switched off": {1, []planStep{
+			{0, with(func(s *PeerState) { s.Hold = true }), "", nil}, {second, differ, WhyRoots, futile}}},
 		"an epoch without a root says nothing": {1, []planStep{
 			{0, with(func(s *PeerState) { s.Epochs = pairs(pair("", "b", true), pair("a", "", true)) }), "", nil}}},
 		"a gap that no log can fill": {3, []planStep{

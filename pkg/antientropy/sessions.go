@@ -141,7 +141,7 @@ func (r *Repairer) sessionOptions(link Link, mode Mode, epoch int64, tree merkle
 
 // initiate opens a session on a link and runs it.
 func (r *Repairer) initiate(ctx context.Context, link Link, addr, why string, mode Mode) (Record, error) {
-	epoch, theirs := r.commonEpoch(link.Peer().Instance)
+	epoch, theirs := r.epochFor(why, link.Peer().Instance)
 	tree, ok := r.treeAt(epoch)
 	if !ok {
 		epoch, theirs = 0, nil
@@ -157,10 +157,13 @@ func (r *Repairer) initiate(ctx context.Context, link Link, addr, why string, mo
 	return rec, err
 }
 
-// commonEpoch returns the newest epoch that a peer is known to keep as well, and
+// epochFor returns the newest epoch that a peer is known to keep as well, and
 // its root there if it told one; 0 if there is none, for comparing what both hold
-// now.
-func (r *Repairer) commonEpoch(instance uint64) (int64, *merkle.Hash) {
+// now. Who gives a command means what is there now.
+func (r *Repairer) epochFor(why string, instance uint64) (int64, *merkle.Hash) {
+	if why == WhyCommand {
+		return 0, nil
+	}
 	for _, p := range r.opts.Peers() {
 		if p.Instance != instance || len(p.Epochs) == 0 {
 			continue

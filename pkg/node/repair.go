@@ -75,7 +75,7 @@ func (n *Node) repairPeers() []antientropy.PeerState {
 			continue
 		}
 		s := antientropy.PeerState{
-			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready && !status.Paused, Comparable: p.ParamsEqual,
+			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Hold: status.Paused, Comparable: p.ParamsEqual,
 			HeadAge: p.HeadAge, Pulling: status.Pulling > 0, Unfillable: unfillable[p.Instance],
 		}
 		for _, e := range p.Epochs {
