@@ -26,8 +26,8 @@ func TestRepairBeyondTheLogs(t *testing.T) {
 	c := secured.use(t)
 	fill(t, c)
 	cut := cutOff(t, c, 2)
-	overflowLogs(t, c)
 	want := writeOnBothSides(t, cut, "beyond")
+	overflowLogs(t, c)
 	cut.healBySessions(t, want)
 }
 
