@@ -121,6 +121,15 @@ cluster: image ## the tests on a real cluster, with images of what is here now
 bench: ## measure, against Redis where it is installed
 	go run ./test/bench $(ARGS)
 
+.PHONY: sim
+sim: ## SEEDS (1000) simulated clusters, each of which can be had again
+	go run ./test/sim -seeds $(or $(SEEDS),1000)
+
+.PHONY: soak
+soak: ## SEEDS (20000) of them, and until known bugs are found when they are built in
+	go run ./test/sim -seeds $(or $(SEEDS),20000)
+	go run ./test/sim -museum
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	deploy/fuzz.sh $(FUZZTIME)

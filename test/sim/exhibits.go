@@ -40,7 +40,7 @@ var museum = []exhibit{
 	{"full copies leave deletes out", "mixed", []edit{{
 		"pkg/replication/answer.go", "	s.add(&kv.Change{Origin: e.Version.Instance, Entry: *e})", "	if !e.IsTombstone() {\n		s.add(&kv.Change{Origin: e.Version.Instance, Entry: *e})\n	}",
 	}}},
-	{"an epoch ends and its clock does not", "skewed", []edit{{
+	{"an epoch ends and its clock does not", "clocks", []edit{{
 		"pkg/store/dirty.go", "	s.clock.Raise(hlc.LastOf(epoch)) // stamping takes the log's lock too\n", "	_ = hlc.LastOf(epoch)\n",
 	}}},
 	{"what comes late stays out of closed epochs", "quiet", []edit{{

@@ -142,6 +142,15 @@ func jumpClock(w *world) bool {
 	return true
 }
 
+// slipClock sets a wall clock wrong by a little.
+func slipClock(w *world) bool {
+	n := w.anyNode()
+	by := w.rng.fault.Int64N(8001) - 4000
+	w.trace.say("the clock of node %d slips by %d ms", n.id, by)
+	n.box.skew += by
+	return true
+}
+
 // freezeClock makes a wall clock stand still.
 func freezeClock(w *world) bool {
 	n, d := w.anyNode(), w.lasting(10*time.Second)

@@ -43,6 +43,15 @@ var profiles = []*profile{
 		every:  span[time.Duration]{500 * time.Millisecond, 2 * time.Second}, quiet: 3 * time.Second, always: true,
 	},
 	{
+		name: "clocks", about: "clocks jump and stand still, the broker comes and goes, all is fetched in time: no root ever differs",
+		nodes: span[int]{3, 3}, chaos: span[time.Duration]{6 * time.Second, 10 * time.Second},
+		delay: span[time.Duration]{time.Millisecond, 120 * time.Millisecond}, ordered: true,
+		rate: span[float64]{2, 15}, writers: span[int]{1, 1}, keys: span[int]{10, 100}, rings: long,
+		skews:  []int64{0, 200, 1500},
+		faults: []weighted{{slipClock, 4}, {freezeClock, 4}, {stopBroker, 2}}, every: span[time.Duration]{50 * time.Millisecond, time.Second},
+		quiet: 3 * time.Second, exact: true,
+	},
+	{
 		name: "skewed", about: "clocks that are wrong, jump and stand still, on nodes that are cut off at times",
 		nodes: span[int]{3, 4}, chaos: span[time.Duration]{6 * time.Second, 14 * time.Second},
 		loss: span[float64]{0, 0.1}, dup: span[float64]{0, 0.2}, breaks: span[float64]{0, 0.02},
