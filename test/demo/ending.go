@@ -132,7 +132,7 @@ func (d *demo) converged(who string, which ...int) error {
 		return err
 	}
 	d.out.asked(who, "CONVERGED", said.Line)
-	d.out.note("after %.1f s", time.Since(began).Seconds())
+	d.out.note("waited for %.1f s", time.Since(began).Seconds())
 	return nil
 }
 
