@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,8 +37,9 @@ func newStage() (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Later ones win over those of the shell, in which another cluster may be at work.
-	env := append(os.Environ(), "COMPOSE_PROJECT_NAME="+project, "COMPOSE_FILE=docker-compose.yml", "MKV_BIND=127.0.0.1")
+	// Settings of the shell are for another cluster; of two variables with one name the later counts.
+	env := slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "MERKLE_KV_") })
+	env = append(env, "COMPOSE_PROJECT_NAME="+project, "COMPOSE_FILE=docker-compose.yml", "MKV_BIND=127.0.0.1")
 	for name, port := range ports {
 		env = append(env, fmt.Sprintf("%s=%d", name, port))
 	}
