@@ -146,7 +146,8 @@ func (l *link) exchange(addr string) {
 // each has heard. then runs at the dialler.
 func (l *link) swapHeads(addr string, then func()) {
 	a, b := l.a, l.b
-	var ours, relay []byte
+	var ours, theirs told
+	var relay, back []byte
 	var err error
 	a.call(func() {
 		if err = a.core.OnHello(addr, b.hello()); err == nil {
@@ -157,29 +158,36 @@ func (l *link) swapHeads(addr string, then func()) {
 		l.end(nil)
 		return
 	}
-	l.pass(b, len(ours)+len(relay), func() {
-		var theirs, relayBack []byte
+	l.pass(b, ours.size+len(relay), func() {
 		b.call(func() {
 			b.core.OnHello("", a.hello())
 			b.core.OnRelay(l.w.relayed(relay))
-			b.core.OnHead(l.w.head(ours), replication.ViaTCP)
-			theirs, relayBack = b.tellHead(), b.core.Relay(a.instance)
+			b.core.OnHead(ours.head, replication.ViaTCP)
+			theirs, back = b.tellHead(), b.core.Relay(a.instance)
 		})
-		l.pass(a, len(theirs)+len(relayBack), func() {
+		l.pass(a, theirs.size+len(back), func() {
 			a.call(func() {
-				a.core.OnRelay(l.w.relayed(relayBack))
-				a.core.OnHead(l.w.head(theirs), replication.ViaTCP)
+				a.core.OnRelay(l.w.relayed(back))
+				a.core.OnHead(theirs.head, replication.ViaTCP)
 			})
 			then()
 		})
 	})
 }
 
-// tellHead returns the body of a new head for a link.
-func (n *node) tellHead() []byte {
+// told is a head that a link carries.
+type told struct {
+	head *replication.Head
+	size int // bytes
+}
+
+// tellHead makes a new head for a link.
+func (n *node) tellHead() told {
 	body := n.core.HeadNow()
-	n.w.told(n, n.w.head(body))
-	return body
+	n.w.trace.note("tells", uint64(n.id), sum(body))
+	h := n.w.head(body)
+	n.w.told(n, h)
+	return told{h, len(body)}
 }
 
 // answer sends what a pull asks for. It is made at once and arrives frame by

@@ -16,14 +16,14 @@ var profiles = []*profile{
 		faults: []weighted{
 			{cutLink, 6}, {isolate, 3}, {stopBroker, 3}, {pauseNode, 3}, {crash, 3}, {burst, 3}, {jumpClock, 1}, {freezeClock, 1},
 		},
-		every: span[time.Duration]{100 * time.Millisecond, 3 * time.Second}, quiet: 3 * time.Second,
+		every: span[time.Duration]{100 * time.Millisecond, 3 * time.Second}, quiet: 2 * time.Second,
 	},
 	{
 		name: "quiet", about: "no faults and no loss: no root ever differs, and no session runs",
 		nodes: span[int]{3, 5}, chaos: span[time.Duration]{6 * time.Second, 9 * time.Second},
 		delay: span[time.Duration]{time.Millisecond, 120 * time.Millisecond}, ordered: true,
 		rate: span[float64]{10, 50}, writers: span[int]{1, 2}, keys: span[int]{20, 250}, rings: long,
-		skews: []int64{0, 50}, quiet: 3 * time.Second, exact: true, strict: true,
+		skews: []int64{0, 50}, quiet: 2 * time.Second, exact: true, strict: true,
 	},
 	{
 		name: "lossy", about: "messages are lost, repeated and overtake each other, and all is fetched again in time: no root ever differs",
@@ -31,7 +31,7 @@ var profiles = []*profile{
 		loss: span[float64]{0.02, 0.3}, dup: span[float64]{0, 0.5},
 		delay: span[time.Duration]{time.Millisecond, 400 * time.Millisecond}, rate: span[float64]{5, 25},
 		writers: span[int]{1, 2}, keys: span[int]{20, 250}, rings: long, skews: []int64{0, 50, 500},
-		quiet: 3 * time.Second, exact: true,
+		quiet: 2 * time.Second, exact: true,
 	},
 	{
 		name: "busy", about: "ten writers a node and sessions all the time, over links that break",
@@ -40,7 +40,7 @@ var profiles = []*profile{
 		delay: span[time.Duration]{time.Millisecond, 800 * time.Millisecond}, rate: span[float64]{4, 8},
 		writers: span[int]{10, 10}, keys: span[int]{30, 150}, rings: []int64{4 << 10, 16 << 20}, skews: []int64{0, 500},
 		faults: []weighted{{cutLink, 2}, {isolate, 1}, {stopBroker, 1}},
-		every:  span[time.Duration]{500 * time.Millisecond, 2 * time.Second}, quiet: 3 * time.Second, always: true,
+		every:  span[time.Duration]{500 * time.Millisecond, 2 * time.Second}, quiet: 2 * time.Second, always: true,
 	},
 	{
 		name: "clocks", about: "clocks jump and stand still, the broker comes and goes, all is fetched in time: no root ever differs",
@@ -49,7 +49,7 @@ var profiles = []*profile{
 		rate: span[float64]{2, 15}, writers: span[int]{1, 1}, keys: span[int]{10, 100}, rings: long,
 		skews:  []int64{0, 200, 1500},
 		faults: []weighted{{slipClock, 4}, {freezeClock, 4}, {stopBroker, 2}}, every: span[time.Duration]{50 * time.Millisecond, time.Second},
-		quiet: 3 * time.Second, exact: true,
+		quiet: 2 * time.Second, exact: true,
 	},
 	{
 		name: "skewed", about: "clocks that are wrong, jump and stand still, on nodes that are cut off at times",
@@ -73,6 +73,6 @@ var profiles = []*profile{
 		faults: []weighted{
 			{cutLink, 4}, {isolate, 4}, {stopBroker, 2}, {pauseNode, 2}, {crash, 2}, {burst, 4},
 		},
-		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 3 * time.Second,
+		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 2 * time.Second,
 	},
 }

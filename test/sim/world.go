@@ -213,7 +213,7 @@ func (w *world) lastDue() time.Duration {
 
 // calmAfter is how long sessions that were due before all was equal may take to
 // find that out.
-const calmAfter = 3 * time.Second
+const calmAfter = 2 * time.Second
 
 // watch sees that a cluster in which all is equal stays so, and rests.
 func (w *world) watch() {
