@@ -74,4 +74,13 @@ var museum = []exhibit{
 	{"a gap that an adoption uncovers is new", "short", []edit{{
 		"pkg/replication/adopt.go", "openGap{c.vec.Prefix(it.Instance).Seq, g.since}", "openGap{g.prefix, g.since}",
 	}}},
+	{"a root is told though superseded keys are not in it", "short", []edit{{
+		"pkg/replication/adopt.go", "if c.adoptMarks(p.head, e) && !c.hasRoot(e) {", "if c.adoptMarks(p.head, e) && !c.hasRoot(e) && e.Epoch < 0 {",
+	}}},
+	{"what is made during a pull counts as refused", "quiet", []edit{{
+		"pkg/replication/gaps.go", "!done.Full && w.prefix < held[origin] {", "!done.Full && w.prefix < 1<<62+held[origin] {",
+	}}},
+	{"after superseded keys nobody looks for minutes", "skewed", []edit{{
+		"pkg/antientropy/planner.go", "		m.delay = min(m.delay, afterMoot)\n", "		_ = afterMoot\n",
+	}}},
 }
