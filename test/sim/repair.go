@@ -24,14 +24,29 @@ func (n *node) plan() {
 	if n.w.prof.always && !n.w.calm && len(peers) > 0 && len(n.running) == 0 {
 		p := peers[n.w.rng.node.IntN(len(peers))]
 		if p.Live && n.enter(p.Instance) {
-			n.repair(antientropy.Start{Peer: p, Why: antientropy.WhyCommand})
+			n.command(p)
 		}
 	}
 	for _, s := range n.planner.Decide(now, peers, concurrent-len(n.running)) {
 		n.running[s.Peer.Instance] = true
-		n.repair(s)
+		n.repair(s, antientropy.Repair)
 	}
 	n.after(planEvery, n.plan)
+}
+
+// command runs a session such as an operator may ask for, or one as the planner
+// would.
+func (n *node) command(p antientropy.PeerState) {
+	why, mode := antientropy.WhyCommand, antientropy.Repair
+	switch n.w.rng.node.IntN(6) {
+	case 0:
+		mode = antientropy.Full
+	case 1:
+		mode = antientropy.Verify
+	case 2, 3:
+		why = antientropy.WhyInterval
+	}
+	n.repair(antientropy.Start{Peer: p, Why: why}, mode)
 }
 
 // peers is what the planner has to know.
@@ -75,8 +90,8 @@ func (n *node) leave(instance uint64, r *antientropy.Result) {
 }
 
 // repair runs a session whose seat is taken.
-func (n *node) repair(s antientropy.Start) {
-	n.w.trace.say("node %d wants a session with %s: %s", n.id, s.Peer.NodeID, s.Why)
+func (n *node) repair(s antientropy.Start, mode antientropy.Mode) {
+	n.w.trace.say("node %d wants a session with %s: %s, %v", n.id, s.Peer.NodeID, s.Why, mode)
 	if n.w.prof.strict {
 		n.w.fail("node %d wants a session with %s though nothing went wrong: %s", n.id, s.Peer.NodeID, s.Why)
 	}
@@ -87,7 +102,7 @@ func (n *node) repair(s antientropy.Start) {
 				l.end(nil)
 				return
 			}
-			newDialogue(l, &result).open()
+			newDialogue(l, &result).open(s.Why, mode)
 		})
 	})
 }
@@ -110,14 +125,14 @@ func newDialogue(l *link, result **antientropy.Result) *dialogue {
 	return d
 }
 
-// open has the dialler begin at the newest epoch that both keep, else with all
-// that it holds.
-func (d *dialogue) open() {
+// open has the dialler begin at the newest epoch that both keep, else, and for an
+// operator, with all that it holds.
+func (d *dialogue) open(why string, mode antientropy.Mode) {
 	n := d.link.a
 	d.link.w.count.sessions++
 	var epoch int64
 	for _, p := range n.peers() {
-		if p.Instance == d.link.b.instance && len(p.Epochs) > 0 {
+		if why != antientropy.WhyCommand && p.Instance == d.link.b.instance && len(p.Epochs) > 0 {
 			epoch = p.Epochs[0].Epoch
 			if theirs := p.Epochs[0].Theirs; len(theirs) == len(merkle.Hash{}) {
 				d.roots[0] = (*merkle.Hash)(bytes.Clone(theirs))
@@ -128,7 +143,7 @@ func (d *dialogue) open() {
 	if epoch == 0 || !ok {
 		epoch, d.roots[0], tree = 0, nil, n.index.Now()
 	}
-	o := d.options(n, antientropy.Repair, epoch, tree)
+	o := d.options(n, mode, epoch, tree)
 	o.Initiator, o.Theirs = true, d.roots[0]
 	d.ends[0] = antientropy.NewSession(o)
 	d.pump(0)
@@ -209,7 +224,13 @@ func (d *dialogue) accept(payload []byte) bool {
 		n.leave(d.link.a.instance, nil)
 		refusal = antientropy.EpochRefusal(open.Epoch)
 	default:
-		d.link.onOther = func(error) { n.leave(d.link.a.instance, d.results[1]) }
+		d.link.onOther = func(error) {
+			r := d.results[1]
+			if open.Mode == antientropy.Verify {
+				r = nil
+			}
+			n.leave(d.link.a.instance, r)
+		}
 		d.roots[1] = &open.Root
 		d.ends[1] = antientropy.NewSession(d.options(n, open.Mode, open.Epoch, tree))
 		return true
@@ -224,8 +245,10 @@ func (d *dialogue) finish(side int) {
 	n, other, w := d.node(side), d.node(1-side), d.link.w
 	r := d.ends[side].Result()
 	d.results[side] = &r
-	if side == 0 {
+	if side == 0 && r.Mode != antientropy.Verify {
 		*d.initiate = &r
+	}
+	if side == 0 {
 		w.count.repaired += uint64(r.Pulled + r.Pushed)
 		if r.Pulled+r.Pushed == 0 {
 			w.count.useless++
@@ -233,7 +256,7 @@ func (d *dialogue) finish(side int) {
 		w.trace.say("session of nodes %d and %d at epoch %d: success %v, equal %v, %d pulled, %d pushed, %d moot, %d deferred, %d turns",
 			n.id, other.id, r.Epoch, r.Success, r.Equal, r.Pulled, r.Pushed, r.Moot, r.Deferred, r.Turns)
 	}
-	if root := d.roots[side]; root != nil && r.Epoch != 0 && r.Success && !r.Partial {
+	if root := d.roots[side]; root != nil && r.Epoch != 0 && r.Mode != antientropy.Verify && r.Success && !r.Partial {
 		n.call(func() { n.core.Adopt(other.instance, r.Epoch, root[:]) })
 	}
 	if d.results[0] != nil && d.results[1] != nil {
