@@ -168,11 +168,14 @@ func (r *Repairer) epochFor(why string, instance uint64) (int64, *merkle.Hash) {
 		if p.Instance != instance || len(p.Epochs) == 0 {
 			continue
 		}
-		e := p.Epochs[0]
-		if len(e.Theirs) == len(merkle.Hash{}) {
-			return e.Epoch, (*merkle.Hash)(e.Theirs)
+		// Better an older epoch whose root the peer told: only there can its vector be
+		// taken over.
+		for _, e := range p.Epochs {
+			if len(e.Theirs) == len(merkle.Hash{}) {
+				return e.Epoch, (*merkle.Hash)(e.Theirs)
+			}
 		}
-		return e.Epoch, nil
+		return p.Epochs[0].Epoch, nil
 	}
 	return 0, nil
 }

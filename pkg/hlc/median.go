@@ -44,9 +44,37 @@ type MedianClock struct {
 	samples map[string]sample // by peer
 }
 
+// sample is what is known of a peer's clock. A reading is late by the time that it
+// was under way, never early, so the greatest offset of some seconds is the best.
 type sample struct {
-	offset int64
-	at     time.Duration // elapsed
+	offset   int64         // the greatest of the present window
+	before   int64         // and of the one before
+	since    time.Duration // elapsed when the present window began
+	at       time.Duration // elapsed when it was last heard
+	reported bool
+}
+
+const (
+	sampleWindow = 3 * time.Second
+	// clockStep is by how many milliseconds a reading may be late before it counts
+	// as a clock that was set back.
+	clockStep = 1000
+)
+
+func (s sample) best() int64 { return max(s.offset, s.before) }
+
+// add takes in the offset of a reading.
+func (s sample) add(offset int64, elapsed time.Duration) sample {
+	switch {
+	case !s.reported || elapsed-s.at > SampleAge || offset < s.best()-clockStep:
+		s = sample{offset: offset, before: offset, since: elapsed, reported: true}
+	case elapsed-s.since > sampleWindow:
+		s.before, s.offset, s.since = s.offset, offset, elapsed
+	default:
+		s.offset = max(s.offset, offset)
+	}
+	s.at = elapsed
+	return s
 }
 
 // NewMedianClock returns a clock over the own machine's, usually SystemClock().
@@ -66,7 +94,7 @@ func (m *MedianClock) Report(peer string, millis int64) {
 	wall, elapsed := m.read()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.samples[peer] = sample{offset: millis - elapsed.Milliseconds(), at: elapsed}
+	m.samples[peer] = m.samples[peer].add(millis-elapsed.Milliseconds(), elapsed)
 	m.recomputeLocked(wall, elapsed)
 }
 
@@ -100,7 +128,7 @@ func (m *MedianClock) recomputeLocked(wall int64, elapsed time.Duration) {
 			delete(m.samples, peer)
 			continue
 		}
-		offsets = append(offsets, s.offset)
+		offsets = append(offsets, s.best())
 		if end := s.at + SampleAge; expires == 0 || end < expires {
 			expires = end
 		}

@@ -21,7 +21,8 @@ type Answer struct {
 	count int
 	sent  uint64
 	full  bool
-	floor bool // the log does not reach back, and that is left to a session
+	floor bool            // the log does not reach back, and that is left to a session
+	gone  map[uint64]bool // the origins of which that is so
 	err   error
 }
 
@@ -29,7 +30,7 @@ type Answer struct {
 // (Core.Held, taken just before). send is called with the pieces of one entries
 // frame at a time, which are valid during the call only; its error ends Run.
 func NewAnswer(rep Replica, mine []protocol.VectorItem, pull *protocol.PeerPull, send func(...[]byte) error) *Answer {
-	s := &Answer{rep: rep, send: send, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine, repair: pull.Repair}
+	s := &Answer{rep: rep, send: send, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine, repair: pull.Repair, gone: make(map[uint64]bool)}
 	for _, o := range pull.Origins {
 		if s.origins == nil {
 			s.origins = make(map[uint64]bool)
@@ -39,26 +40,22 @@ func NewAnswer(rep Replica, mine []protocol.VectorItem, pull *protocol.PeerPull,
 	return s
 }
 
-// Run sends what the log still has. If that does not reach back far enough, it
-// sends everything instead, or leaves it to a session if the pull allows that; and it returns the end of the answer.
+// Run sends what the log still has. Where that does not reach back far enough, it
+// sends everything instead, or, if the pull allows that, leaves the origin to a
+// session; and it returns the end of the answer.
 func (s *Answer) Run() (*protocol.PeerDone, error) {
 	pos, end := uint64(0), s.rep.LogHead()
-	for first := true; s.err == nil && !s.full; first = false {
+	for first, left := true, true; s.err == nil && !s.full && left; first = false {
 		next, lost := s.rep.ReadLog(pos, 1024, s.offer)
-		if first {
+		if first || lost {
 			// What the log holds is read from its oldest change on from here, so
 			// its floors are judged once that one has been seen.
-			s.full = s.tooOld()
-		} else if lost {
-			s.full = true
+			left = s.judgeFloors()
 		}
 		if next == pos || next >= end {
 			break
 		}
 		pos = next
-	}
-	if s.full && s.repair {
-		s.full, s.floor = false, true
 	}
 	if s.full && s.err == nil {
 		s.rep.Dump(s.dump)
@@ -67,23 +64,28 @@ func (s *Answer) Run() (*protocol.PeerDone, error) {
 	return &protocol.PeerDone{Vector: s.mine, Full: s.full, Floor: s.floor, Entries: s.sent}, s.err
 }
 
-// tooOld reports whether the log has lost something that the peer lacks.
-func (s *Answer) tooOld() bool {
+// judgeFloors finds out of which origins the log has lost something that the peer
+// lacks, and reports whether there is any other that the peer lacks something of.
+func (s *Answer) judgeFloors() (left bool) {
 	for _, it := range s.mine {
-		if s.origins != nil && !s.origins[it.Instance] {
-			continue
-		}
 		have := s.theirs.Prefix(it.Instance).Seq
-		if have < it.Seq && have+1 < s.rep.LogFloor(it.Instance) {
-			return true
+		switch {
+		case s.origins != nil && !s.origins[it.Instance], have >= it.Seq:
+		case have+1 >= s.rep.LogFloor(it.Instance):
+			left = true
+		case s.repair:
+			s.floor = true
+			s.gone[it.Instance] = true
+		default:
+			s.full = true
 		}
 	}
-	return false
+	return left
 }
 
 // offer sends a change of the log if the peer lacks it.
 func (s *Answer) offer(c *kv.Change) bool {
-	if c.Seq != 0 && (s.origins == nil || s.origins[c.Origin]) && !s.theirs.Contains(c.Origin, c.Seq) {
+	if c.Seq != 0 && (s.origins == nil || s.origins[c.Origin]) && !s.gone[c.Origin] && !s.theirs.Contains(c.Origin, c.Seq) {
 		s.add(c)
 	}
 	return s.err == nil
