@@ -53,3 +53,17 @@ func TestMachine(t *testing.T) {
 		t.Errorf("mended: %d", got-began)
 	}
 }
+
+func TestLagPercentiles(t *testing.T) {
+	var l lagCounts
+	for i := range 100 {
+		l.add(time.Duration(100-i) * time.Millisecond)
+	}
+	l.add(2 * longestLag * time.Millisecond)
+	if p := l.percentile(50); p != 51*time.Millisecond {
+		t.Errorf("p50 %v", p)
+	}
+	if p := l.percentile(100); p != longestLag*time.Millisecond || l.greatest != 2*longestLag*time.Millisecond {
+		t.Errorf("p100 %v, greatest %v", p, l.greatest)
+	}
+}

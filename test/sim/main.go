@@ -15,14 +15,13 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/pprof"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
 )
 
 func main() {
-	debug.SetGCPercent(400) // many short lives: memory for time
+	debug.SetGCPercent(2000) // many short lives: memory for time
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -146,7 +145,7 @@ type summary struct {
 	runs, invalid, failed int
 	virtual, cost         time.Duration
 	count                 counts
-	lags                  []time.Duration
+	lags                  lagCounts
 }
 
 func (s *summary) add(r *result) {
@@ -159,7 +158,9 @@ func (s *summary) add(r *result) {
 	s.virtual += r.virtual
 	s.cost += r.cost
 	s.count.add(&r.count)
-	s.lags = append(s.lags, r.lags...)
+	for _, d := range r.lags {
+		s.lags.add(d)
+	}
 }
 
 func (c *counts) add(d *counts) {
@@ -251,15 +252,35 @@ func (s *summary) print(name string, out io.Writer) {
 	c := &s.count
 	fmt.Fprintf(out, "         %d writes (%d refused), %d faults, %d pulls, %d full copies, %d sessions (%d for nothing, %d keys, %d bytes), %d phantoms\n",
 		c.writes, c.refused, c.faults, c.pulls, c.fullCopies, c.sessions, c.useless, c.repaired, c.sessionBytes, c.phantoms)
-	slices.Sort(s.lags)
 	fmt.Fprintf(out, "         replication lag: p50 %v, p90 %v, p99 %v, greatest %v\n",
-		percentile(s.lags, 50), percentile(s.lags, 90), percentile(s.lags, 99), percentile(s.lags, 100))
+		s.lags.percentile(50), s.lags.percentile(90), s.lags.percentile(99), s.lags.greatest.Round(time.Millisecond))
 }
 
-// percentile returns a percentile of sorted durations.
-func percentile(sorted []time.Duration, p int) time.Duration {
-	if len(sorted) == 0 {
-		return 0
+// lagCounts counts lags by milliseconds; a long run has too many to keep them.
+type lagCounts struct {
+	byMillis []uint64 // the last one counts all that are longer
+	total    uint64
+	greatest time.Duration
+}
+
+const longestLag = 60_000 // milliseconds that are told apart
+
+func (l *lagCounts) add(d time.Duration) {
+	if l.byMillis == nil {
+		l.byMillis = make([]uint64, longestLag+1)
 	}
-	return sorted[min(len(sorted)-1, len(sorted)*p/100)].Round(time.Millisecond)
+	l.byMillis[min(d.Milliseconds(), longestLag)]++
+	l.total++
+	l.greatest = max(l.greatest, d)
+}
+
+// percentile returns the lag that p of a hundred do not exceed.
+func (l *lagCounts) percentile(p uint64) time.Duration {
+	var seen uint64
+	for millis, n := range l.byMillis {
+		if seen += n; seen*100 >= l.total*p {
+			return time.Duration(millis) * time.Millisecond
+		}
+	}
+	return 0
 }
