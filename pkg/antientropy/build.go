@@ -21,7 +21,7 @@ func (x *Index) Build(millis int64) {
 	x.src.Dump(b.take)
 	x.from = b.newest
 	base := max(b.newest, epochAt(millis-x.tail)-1)
-	x.mark, x.due = b.mark, make(dueList)
+	x.mark, x.due = b.mark, newDueList()
 	x.window, x.older, x.late = make(map[int64]*epochLog), &epochLog{epoch: never}, false
 	x.kept = []keptRoot{{base, x.treeOf(&b, base)}}
 	x.built, x.stale = true, false

@@ -10,10 +10,12 @@ import (
 	"merklekv/pkg/merkle"
 )
 
-// epochLog holds what was stamped in one epoch: of each name the greatest
-// version. It has no pointers into anything, so it costs the collector nothing.
+// epochLog holds what was stamped in one epoch, or in all epochs that lie between
+// two closed ones: of each name the greatest version. It has no pointers into
+// anything, so it costs the collector nothing.
 type epochLog struct {
-	epoch int64
+	after int64  // epochs after this one
+	epoch int64  // up to this one
 	slab  []byte // names: keys and facets
 	recs  []rec  // sorted by name, each once
 	fresh []rec  // arrived since, in no order
@@ -32,9 +34,9 @@ type rec struct {
 	tag      merkle.Tag
 }
 
-// reset empties a log for another epoch and keeps its memory.
-func (l *epochLog) reset(epoch int64) {
-	*l = epochLog{epoch: epoch, slab: l.slab[:0], recs: l.recs[:0], fresh: l.fresh[:0]}
+// reset empties a log for other epochs and keeps its memory.
+func (l *epochLog) reset(after, epoch int64) {
+	*l = epochLog{after: after, epoch: epoch, slab: l.slab[:0], recs: l.recs[:0], fresh: l.fresh[:0]}
 }
 
 func (l *epochLog) key(r *rec) []byte { return l.slab[r.name : r.name+uint32(r.key)] }
@@ -185,7 +187,7 @@ func (l *epochLog) join(a, b rec) rec {
 
 // before returns v if it belongs to an earlier epoch than this log's.
 func (l *epochLog) before(v kv.Version) kv.Version {
-	if v.Epoch() >= l.epoch {
+	if v.Epoch() > l.after {
 		return kv.Version{}
 	}
 	return v
@@ -232,5 +234,15 @@ func (l *epochLog) inherit(earlier *epochLog) {
 		if order == 0 {
 			r.replaced = greater(r.replaced, earlier.recs[i].version)
 		}
+	}
+}
+
+// absorb takes in what another log holds, which is settled.
+func (l *epochLog) absorb(other *epochLog) {
+	base := uint32(len(l.slab))
+	l.slab = append(l.slab, other.slab...)
+	for _, r := range other.recs {
+		r.name += base
+		l.fresh = append(l.fresh, r)
 	}
 }

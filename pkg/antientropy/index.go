@@ -45,7 +45,7 @@ type Index struct {
 	spare  *epochLog           // memory for another one, nil if there is none
 	older  *epochLog           // fresh only: late changes of epochs up to kept[0]
 	late   bool                // something came for an epoch that is closed
-	due    dueList
+	due    *dueList
 	mark   kv.Version   // truncation
 	millis int64        // the last instant passed in, Unix milliseconds
 	sealed atomic.Int64 // nothing of this node will be stamped in it, or before
@@ -80,7 +80,7 @@ const never = math.MinInt64 / 4
 func NewIndex(src Source, grace, tail int64) *Index {
 	x := &Index{
 		src: src, grace: grace, tail: tail, stride: 1, from: never,
-		window: make(map[int64]*epochLog), older: &epochLog{epoch: never}, due: make(dueList),
+		window: make(map[int64]*epochLog), older: &epochLog{epoch: never}, due: newDueList(),
 	}
 	x.sealed.Store(never)
 	return x
@@ -156,7 +156,7 @@ func (x *Index) take(c *kv.Logged) {
 	if c.Seq == 0 {
 		x.from = max(x.from, epoch)
 	}
-	if e.IsReserved() && string(e.Facet) == markFacet && !c.Lost {
+	if e.IsReserved() && string(e.Facet) == markFacet && x.mark.Less(e.Version) {
 		x.stale, x.mark = true, greater(x.mark, e.Version) // all that is older left the set at once
 	}
 	newest := x.newest().epoch
@@ -174,14 +174,18 @@ func (x *Index) logOf(epoch int64) *epochLog {
 	if epoch <= x.kept[0].epoch {
 		return x.older
 	}
-	l := x.window[epoch]
+	after, upTo := epoch-1, epoch
+	for i := len(x.kept) - 1; i > 0 && epoch <= x.kept[i].epoch; i-- {
+		after, upTo = x.kept[i-1].epoch, x.kept[i].epoch
+	}
+	l := x.window[upTo]
 	if l == nil {
 		l, x.spare = x.spare, nil
 		if l == nil {
 			l = new(epochLog)
 		}
-		l.reset(epoch)
-		x.window[epoch] = l
+		l.reset(after, upTo)
+		x.window[upTo] = l
 	}
 	return l
 }
@@ -207,11 +211,41 @@ func (x *Index) logs() []*epochLog {
 func (x *Index) close(e int64) {
 	last := x.newest()
 	tree := last.tree.Apply(x.updates(last, e, true))
+	x.joinLogs(last.epoch, e)
 	x.kept = append(x.kept, keptRoot{e, tree})
 	if len(x.kept) > keptRoots {
 		x.forgetOldest()
 	}
 	x.due.drop(e)
+	x.due.sweep(tree)
+}
+
+// joinLogs makes one log of those between two closed epochs: which of them a
+// version belongs to makes no difference any more.
+func (x *Index) joinLogs(after, upTo int64) {
+	var parts []*epochLog
+	for _, l := range x.logs() {
+		if l.epoch > after && l.epoch <= upTo {
+			parts = append(parts, l)
+			delete(x.window, l.epoch)
+		}
+	}
+	if len(parts) == 0 {
+		return
+	}
+	all := parts[0]
+	all.settle()
+	all.after, all.epoch = after, upTo
+	if len(parts) > 1 {
+		all = &epochLog{after: after, epoch: upTo}
+		for _, l := range parts {
+			l.settle()
+			all.absorb(l)
+		}
+		all.settle()
+	}
+	all.fresh = nil // few more will come
+	x.window[upTo] = all
 }
 
 // updates returns what leads from a kept set, the newest, to that of a later
@@ -227,7 +261,7 @@ func (x *Index) updates(last *keptRoot, e int64, keep bool) []merkle.Update {
 			x.noteDue(&entry, r.tag, e)
 		}
 	})
-	gone := x.due.between(last.epoch, e, last.tree, nil)
+	gone := x.due.between(last.epoch, e, last.tree)
 	return mergeUpdates(updates, gone)
 }
 

@@ -1,6 +1,7 @@
 package antientropy
 
 import (
+	"flag"
 	"fmt"
 	"math"
 	"slices"
@@ -116,11 +117,15 @@ func (s *source) check(t interface {
 // Whatever arrives in whatever order, losers included, and whenever the index is
 // advanced: every kept set is the one that the definition names.
 func TestKeptSetsDoNotDependOnTheOrderOfArrival(t *testing.T) {
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		f.Value.Set("2000") // some of the mistakes that are possible are rare
+		defer f.Value.Set(f.DefValue)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		entries := drawEntries(t)
 		order := rapid.Permutation(entries).Draw(t, "order")
 		s := newSource(t)
-		stride := int64(rapid.IntRange(1, 2).Draw(t, "stride"))
+		stride := int64(rapid.IntRange(1, 5).Draw(t, "stride"))
 		x := NewIndex(s, testGrace, 0)
 		x.SetStride(stride)
 		x.Advance(s.millis)
@@ -140,7 +145,7 @@ func TestKeptSetsDoNotDependOnTheOrderOfArrival(t *testing.T) {
 				x.Now() // changes nothing
 			}
 		}
-		for range 5 {
+		for range 5 * stride {
 			s.millis += 2 * hlc.MillisPerEpoch
 			x.Advance(s.millis)
 			s.check(t, x, order)
@@ -304,4 +309,60 @@ func TestNothingIsStampedInAClosedEpoch(t *testing.T) {
 	if r.Greatest().Epoch() <= r.x.Sealed() {
 		t.Fatalf("epoch %d was sealed and a change is stamped in %d", r.x.Sealed(), r.Greatest().Epoch())
 	}
+}
+
+// What is deleted again and again leaves one note of when it is due, not one each
+// time.
+func TestDueNotesDoNotGrowWithWrites(t *testing.T) {
+	const keys, rounds = 1000, 60
+	f := &feed{}
+	x := NewIndex(f, 3600, 0)
+	x.Advance(testEpoch * hlc.MillisPerEpoch)
+	for round := range int64(rounds) {
+		epoch := testEpoch + round
+		for i := range keys {
+			e := benchEntry(i, keys, epoch)
+			e.Flags, e.Value = kv.Tombstone, nil
+			f.log = append(f.log, kv.Logged{Change: kv.Change{Origin: 1, Seq: 1, Entry: e}})
+		}
+		x.Advance((epoch + 1) * hlc.MillisPerEpoch)
+	}
+	each := 3 + len("user:00000000") + dueTag
+	if limit := 2*dueSweep + keys*each; x.due.bytes > limit || x.due.bytes < keys*each {
+		t.Fatalf("%d bytes of notes for %d keys, deleted %d times", x.due.bytes, keys, rounds)
+	}
+	x.due.sweepAt = 0
+	x.due.sweep(x.newest().tree)
+	if x.due.bytes != keys*each {
+		t.Fatalf("%d bytes of notes are left, %d are needed", x.due.bytes, keys*each)
+	}
+}
+
+// The same mark coming a second time, as by a message after a session, is no
+// reason to build anything.
+func TestMarkThatIsKnownBuildsNothing(t *testing.T) {
+	r := newReceived(t)
+	r.take(t, "", "t", 0, 0, false)
+	r.x.Drain()
+	dumps := 0
+	r.x.src = counting{r.source, &dumps}
+	for range 3 {
+		e := r.entries[0]
+		r.seq++
+		r.Apply(&kv.Change{Origin: 9, Seq: r.seq, Entry: e})
+		r.x.Drain()
+	}
+	if dumps != 0 {
+		t.Fatalf("the index was built %d times for a mark that it knew", dumps)
+	}
+}
+
+type counting struct {
+	Source
+	dumps *int
+}
+
+func (c counting) Dump(fn func(*kv.Entry) bool) {
+	*c.dumps++
+	c.Source.Dump(fn)
 }

@@ -234,7 +234,7 @@ func (p *pace) next(took time.Duration) int64 {
 	switch {
 	case took > slowClose*time.Duration(p.stride):
 		p.easy, p.stride = 0, min(2*p.stride, maxStride)
-	case took < slowClose*time.Duration(p.stride)/4:
+	case took < slowClose*time.Duration(p.stride)/2:
 		if p.easy++; p.easy >= quickHold && p.stride > 1 {
 			p.easy, p.stride = 0, p.stride/2
 		}
