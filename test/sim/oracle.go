@@ -195,8 +195,8 @@ func (w *world) rootsUnequal() string {
 	roots := make(map[int64][]byte)
 	most := make(map[int64]int)
 	for _, h := range w.heads {
-		if h == nil {
-			return "not every node has told a head"
+		if h == nil || len(h.Epochs) == 0 || h.Epochs[0].Root == nil {
+			return "not every node tells the root of its newest epoch"
 		}
 		for _, e := range h.Epochs {
 			if e.Root == nil {

@@ -173,14 +173,17 @@ func (w *world) heal() {
 	}
 }
 
-// settle waits until all nodes are equal, for as long as what was put off may
-// take and a minute more.
+// settle waits until all nodes are equal, and are so for a while, for as long as
+// what was put off may take and a minute more.
 func (w *world) settle() {
-	limit := w.now + settleLimit
+	limit, since := w.now+settleLimit, w.now
 	for !w.wrong() {
 		w.runUntil(w.now+500*time.Millisecond, w.wrong)
 		why := w.unequal()
-		if why == "" {
+		if why != "" {
+			since = w.now
+		}
+		if w.now-since >= calmAfter {
 			w.trace.say("all are equal")
 			return
 		}
@@ -211,23 +214,19 @@ func (w *world) lastDue() time.Duration {
 	return time.Duration(last) * time.Millisecond
 }
 
-// calmAfter is how long sessions that were due before all was equal may take to
-// find that out.
+// calmAfter is how long all has to be equal: sessions that were due before find
+// that out meanwhile.
 const calmAfter = 2 * time.Second
 
 // watch sees that a cluster in which all is equal stays so, and rests.
 func (w *world) watch() {
-	w.runUntil(w.now+calmAfter, w.wrong)
 	sessions := w.count.sessions
 	w.runUntil(w.now+w.prof.quiet, w.wrong)
 	if w.count.sessions > sessions {
 		w.fail("%d sessions though all was equal", w.count.sessions-sessions)
 	}
-	for tries := 0; !w.wrong() && w.unequal() != ""; tries++ { // the newest roots may not be told yet
-		if tries == 10 {
-			w.fail("equal no longer: %s", w.unequal())
-		}
-		w.runUntil(w.now+tickEvery, w.wrong)
+	if why := w.unequal(); why != "" && !w.wrong() {
+		w.fail("equal no longer: %s", why)
 	}
 	w.checkClocks()
 }
