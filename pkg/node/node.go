@@ -176,7 +176,7 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 			Password: c.MQTT.Password.Reveal(), KeepAlive: c.MQTT.KeepAlive.Duration(), CleanSession: c.MQTT.CleanSession,
 		},
 		Replica: n.store, Millis: n.median.Millis, Wall: n.median.Wall, MaxDrift: n.maxDrift,
-		Closed: n.closedEpochs, Session: n.serveSession,
+		Closed: n.closedEpochs, Session: n.serveSession, Repairs: func() bool { return n.repair.Limits().Enabled },
 		Report: n.median.Report, ReadOnly: n.store.SetReadOnly, Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {

@@ -26,7 +26,7 @@ type CoreOptions struct {
 	Closed            func() Closed       // what is known of closed epochs; nil: they close by the clock and have no roots
 	Report            func(string, int64) // takes a peer's clock reading, Unix milliseconds; may be nil
 	Rand              func() float64      // in [0, 1), for jitter
-	Repair            bool                // sessions run: what a log has lost need not be copied whole
+	Repair            func() bool         // whether sessions run now: what a log has lost need not be copied whole; nil: never
 	Log               *slog.Logger        // nil: no log
 }
 
@@ -118,6 +118,9 @@ func NewCore(o CoreOptions, rep Replica) *Core {
 func newCore(set CoreOptions, rep Replica, met *metrics, log *slog.Logger) *Core {
 	if set.Wall == nil {
 		set.Wall = set.Millis
+	}
+	if set.Repair == nil {
+		set.Repair = func() bool { return false }
 	}
 	return &Core{
 		set: set, rep: rep, met: met, log: log,

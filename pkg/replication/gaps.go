@@ -173,7 +173,7 @@ func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 		if len(pull.Origins) == 0 {
 			return nil
 		}
-		pull.Repair = c.set.Repair
+		pull.Repair = c.set.Repair()
 	}
 	c.readOwn()
 	pull.Vector, pull.Spans = c.vec.Items(), c.vec.Spans(protocol.MaxVectorSpans) // what is not told comes twice
@@ -234,7 +234,7 @@ func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *pro
 	c.assess()
 	for origin, w := range c.wants {
 		if c.pulling[origin] == addr {
-			if c.set.Repair && !done.Full && w.prefix < held[origin] {
+			if c.set.Repair() && !done.Full && w.prefix < held[origin] {
 				w.refusedBy(instance)
 				c.judgeStuck(origin, w)
 			}

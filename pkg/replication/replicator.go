@@ -50,8 +50,12 @@ type Options struct {
 	// Session serves a repair session that a peer opened on a link, whose heads
 	// were exchanged. open is the payload of its FrameSync. When it returns nil,
 	// the link goes on; with an error, which is logged, it is closed. nil: sessions
-	// are refused, and what logs have lost is copied whole instead.
+	// are refused.
 	Session func(ctx context.Context, l *Link, open []byte) error
+	// Repairs reports whether sessions run now. What a log has lost is left to them
+	// where they do at both ends, and else copied whole. nil: if Session is set. It
+	// is called by several goroutines and must not block.
+	Repairs func() bool
 
 	Registerer prometheus.Registerer // nil: metrics are not exposed
 	Logger     *slog.Logger          // nil: no log
@@ -124,7 +128,7 @@ func New(o Options) (*Replicator, error) {
 		NodeID: o.NodeID, Address: o.Address, Instance: o.Replica.Instance(), Started: r.started,
 		Params: o.Params, DiscoveryInterval: o.DiscoveryInterval, Millis: o.Millis, Wall: o.Wall,
 		Drift:  func() int64 { return o.MaxDrift().Milliseconds() },
-		Closed: o.Closed, Report: o.Report, Rand: mathrand.Float64, Repair: o.Session != nil,
+		Closed: o.Closed, Report: o.Report, Rand: mathrand.Float64, Repair: o.Repairs,
 	}, o.Replica, met, r.log)
 	r.snapshot.Store(&Status{Instance: o.Replica.Instance(), Reasons: []string{"replication has not started"}})
 	if o.Registerer != nil {
@@ -161,6 +165,10 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.MaxDrift == nil {
 		o.MaxDrift = func() time.Duration { return time.Minute }
+	}
+	if o.Repairs == nil {
+		sessions := o.Session != nil
+		o.Repairs = func() bool { return sessions }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

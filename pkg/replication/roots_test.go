@@ -29,7 +29,7 @@ func (f *fakeIndex) seal(epoch int64, root byte, drained uint64) {
 // whose head was published.
 func rooted(t *testing.T) (*Core, *fakeIndex) {
 	c, f := joined(t), new(fakeIndex)
-	c.set.Closed, c.set.Repair = func() Closed { return f.closed }, true
+	c.set.Closed, c.set.Repair = func() Closed { return f.closed }, func() bool { return true }
 	f.seal(coreEpoch, 'r', 0)
 	c.at(2 * time.Second).Tick()
 	c.Take()

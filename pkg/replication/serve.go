@@ -124,6 +124,7 @@ func (r *Replicator) servePull(ctx context.Context, p *Link, node string, payloa
 	if err != nil {
 		return err
 	}
+	pull.Repair = pull.Repair && r.opts.Repairs()
 	pace := new(pullPace)
 	s := NewAnswer(r.opts.Replica, mine, pull, func(payload ...[]byte) error {
 		if err := ctx.Err(); err != nil {

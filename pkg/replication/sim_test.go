@@ -121,7 +121,7 @@ func (w *world) boot(id int, skew int64, ring int) {
 	}
 	if w.rooted {
 		n.rep.record = true
-		options.Repair, options.Closed = true, func() Closed { return n.closedAt(millis()) }
+		options.Repair, options.Closed = func() bool { return true }, func() Closed { return n.closedAt(millis()) }
 	}
 	n.core = newCore(options, n.rep, met, slog.New(slog.DiscardHandler))
 	w.nodes[id] = n

@@ -129,7 +129,7 @@ func (n *node) boot() {
 	n.core = replication.NewCore(replication.CoreOptions{
 		NodeID: n.name, Address: n.addr, Instance: n.instance, Started: n.started, Params: params,
 		DiscoveryInterval: time.Minute, Millis: n.median.Millis, Wall: n.median.Wall, Drift: func() int64 { return maxDrift },
-		Closed: n.closed, Report: n.median.Report, Rand: n.luck, Repair: true,
+		Closed: n.closed, Report: n.median.Report, Rand: n.luck, Repair: func() bool { return true },
 	}, rep)
 	n.planner, n.running = antientropy.NewPlanner(n.instance, repairInterval, n.luck), make(map[uint64]bool)
 	w.trace.note("boots", uint64(n.id), n.instance)
