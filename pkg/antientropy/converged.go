@@ -174,12 +174,12 @@ func (h *PeerHead) differs(own []RootAt) (proven, lasting bool) {
 	return false, lasting
 }
 
-// equalAt reports whether all members show the own root of an epoch. Who joined
-// after the epoch is none of its members, and who is no member counts as far as
-// it shows a root.
+// equalAt reports whether all members show the own root of an epoch, those too that
+// joined after it: an entry that is newer may be a member's that started again. Who
+// is no member counts as far as it shows a root.
 func (s *Standing) equalAt(own RootAt, fresh []*PeerHead) bool {
 	for _, m := range s.Members {
-		if m.NodeID == s.Self || m.Version.Epoch() > own.Epoch {
+		if m.NodeID == s.Self {
 			continue
 		}
 		h := headOf(m.NodeID, fresh)

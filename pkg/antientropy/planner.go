@@ -144,16 +144,16 @@ func (p *Planner) nextDue(now time.Duration) time.Duration {
 }
 
 // judge returns why a session with a peer is due, "" if none is. Roots are judged
-// at the newest common epoch up to which both have received the same.
+// at the newest common epoch up to which both have received the same; also those
+// of a peer that is not alive, as far as others pass its heads on.
 func (p *Planner) judge(now time.Duration, m *planned, s *PeerState) string {
-	if !s.Live || !s.Comparable || now-s.HeadAge <= m.ended {
+	if !s.Comparable || now-s.HeadAge <= m.ended {
 		return ""
 	}
 	seen := compareRoots(s.Epochs)
 	switch {
 	case seen.proven:
 		m.unequal = notYet
-		return WhyRoots
 	case seen.differing == noEpoch && seen.equal != noEpoch:
 		p.seenEqual(now, m)
 	case seen.equal != noEpoch:
@@ -161,6 +161,9 @@ func (p *Planner) judge(now time.Duration, m *planned, s *PeerState) string {
 	}
 	m.noteUnequal(now, seen)
 	switch lasts := now - m.unequal; {
+	case !s.Live:
+	case seen.proven:
+		return WhyRoots
 	case s.Unfillable && now-m.ended >= gapRetry:
 		return WhyGap
 	case m.unequal >= 0 && lasts >= unequalFor && (!s.Pulling || lasts >= pullingFor):
@@ -260,6 +263,14 @@ func (p *Planner) Ended(now time.Duration, instance uint64, r *Result) {
 		m.sample = r.Sample
 		p.backOff(now, m)
 	}
+}
+
+// Left takes in that a session with a peer did not come about, because one of the
+// two had another one to run, or that it was not meant to mend anything.
+func (p *Planner) Left(now time.Duration, instance uint64) {
+	m := p.planned(now, instance)
+	m.running = false
+	m.next = max(m.next, now+afterSession)
 }
 
 // backOff puts off the next session, every time for twice as long, up to the

@@ -306,3 +306,65 @@ func TestPaceClosesFewerEpochsWhileClosingIsSlow(t *testing.T) {
 		t.Fatalf("stride %d", p.stride)
 	}
 }
+
+// A monitor that verifies again and again does not put repair off.
+func TestVerifyingPutsNothingOff(t *testing.T) {
+	a, b := pairOf(t, open(Limits{}))
+	for range 6 {
+		if _, err := a.Sync(context.Background(), "other", Verify); err != nil {
+			t.Fatal(err)
+		}
+		<-b.served
+	}
+	for _, n := range []*replicaNode{a, b} {
+		n.planMu.Lock()
+		starts := n.planner.Decide(n.elapsed()+afterSession+yieldFor, n.peers(), 1)
+		starts = append(starts, n.planner.Decide(n.elapsed()+afterSession+2*yieldFor, n.peers(), 1)...)
+		n.planMu.Unlock()
+		if len(starts) != 1 || starts[0].Why != WhyRoots {
+			t.Fatalf("%s starts %+v a few seconds later", n.hello.NodeID, starts)
+		}
+	}
+}
+
+// The epoch of a session is one that both keep, if there is one.
+func TestSessionTakesAnEpochThatBothKeep(t *testing.T) {
+	a, b := pairOf(t, open(Limits{}))
+	b.millis.Add(2 * hlc.MillisPerEpoch)
+	b.advance() // the peer has closed one more
+	b.SetLimits(open(Limits{}))
+	theirs := b.Closed().Roots
+	a.opts.Peers = func() []PeerState {
+		s := a.peers()[0]
+		s.Epochs = nil
+		for _, r := range theirs {
+			s.Epochs = append(s.Epochs, EpochPair{Epoch: r.Epoch, Theirs: r.Root[:]})
+		}
+		return []PeerState{s}
+	}
+	if epoch, root := a.epochFor(WhyRoots, 2); epoch != theirs[1].Epoch || root == nil || *root != theirs[1].Root {
+		t.Fatalf("epoch %d, the common one is %d", epoch, theirs[1].Epoch)
+	}
+	if epoch, _ := a.epochFor(WhyCommand, 2); epoch != 0 {
+		t.Fatalf("a command compares epoch %d and not what is there now", epoch)
+	}
+}
+
+// What sessions send is held to the configured rate, and one with a peer at a time.
+func TestLimitsOfSessions(t *testing.T) {
+	a, _ := pairOf(t, open(Limits{Concurrent: 3, BytesPerSecond: 100_000}))
+	if err := a.throttle(context.Background(), sendBurst); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := a.throttle(ended, sendBurst); err == nil {
+		t.Fatal("twice what may be sent at once went through without waiting")
+	}
+	if !a.enter(7) || a.enter(7) {
+		t.Fatal("two sessions with one peer")
+	}
+	if !a.enter(8) || !a.enter(9) || a.enter(10) {
+		t.Fatal("not just three sessions at a time")
+	}
+}

@@ -14,6 +14,12 @@ import (
 // their rate.
 const sendBurst = 64 << 10
 
+// sessionLimit bounds a session, or a peer that sends a byte now and then would keep
+// its seat for ever. What was merged until then stays, and the next one goes on.
+const sessionLimit = 20 * time.Minute
+
+var errTooLong = errors.New("the session took longer than " + sessionLimit.String())
+
 // plan starts the sessions that are due.
 func (r *Repairer) plan(ctx context.Context) {
 	limits, peers := r.limits.Load(), r.opts.Peers()
@@ -37,20 +43,19 @@ func (r *Repairer) elapsed() time.Duration { return time.Since(r.start) }
 
 // repair runs a session that the planner started; its seat is taken.
 func (r *Repairer) repair(ctx context.Context, s Start) {
-	var result *Result
-	defer func() { r.leave(s.Peer.Instance, result) }()
+	rec := Record{At: time.Now(), NodeID: s.Peer.NodeID, Instance: s.Peer.Instance, Address: s.Peer.Address, Why: s.Why}
 	link, err := r.opts.Connect(ctx, s.Peer.Address)
-	if err != nil {
-		r.fail(ctx, Record{At: time.Now(), NodeID: s.Peer.NodeID, Instance: s.Peer.Instance, Address: s.Peer.Address, Why: s.Why}, err)
-		return
+	switch {
+	case err != nil:
+		rec = r.fail(ctx, rec, err)
+	case link.Peer().Instance != s.Peer.Instance:
+		link.Close()
+		err = ErrBusy // somebody else lives there now; the heads will tell
+	default:
+		rec, err = r.initiate(ctx, link, s.Peer.Address, s.Why, Repair)
+		link.Close()
 	}
-	defer link.Close()
-	if link.Peer().Instance != s.Peer.Instance {
-		return // somebody else lives there now; the heads will tell
-	}
-	if rec, err := r.initiate(ctx, link, s.Peer.Address, s.Why, Repair); err == nil {
-		result = &rec.Result
-	}
+	r.leave(s.Peer.Instance, &rec, err)
 }
 
 // Sync runs a session with the node at an address, now. Its errors are those of
@@ -71,12 +76,8 @@ func (r *Repairer) Sync(ctx context.Context, addr string, mode Mode) (Record, er
 	if !r.enter(instance) {
 		return Record{}, ErrBusy
 	}
-	var result *Result
-	defer func() { r.leave(instance, result) }()
 	rec, err := r.initiate(ctx, link, addr, WhyCommand, mode)
-	if err == nil && mode != Verify {
-		result = &rec.Result
-	}
+	r.leave(instance, &rec, err)
 	return rec, err
 }
 
@@ -106,24 +107,31 @@ func (r *Repairer) Serve(ctx context.Context, link Link, payload []byte) error {
 	if !r.enter(peer) {
 		return refuse(link, protocol.PeerCodeBusy, ErrBusy)
 	}
-	var result *Result
-	defer func() { r.leave(peer, result) }()
+	rec, err := r.respond(ctx, link, open, payload)
+	r.leave(peer, &rec, err)
+	if IsBusy(err) {
+		return nil // it was said, and the peer asks again
+	}
+	return err
+}
+
+// respond runs the responder's side of a session.
+func (r *Repairer) respond(ctx context.Context, link Link, open Open, payload []byte) (Record, error) {
 	tree, ok := r.treeAt(open.Epoch)
 	if !ok {
 		refusal := EpochRefusal(open.Epoch)
 		link.Send(protocol.FrameError, protocol.EncodeCBOR(refusal))
-		return nil // the peer asks again at another epoch
+		return Record{}, refusal
 	}
 	s := NewSession(r.sessionOptions(link, open.Mode, open.Epoch, tree))
 	if err := s.Receive(protocol.FrameSync, payload); err != nil {
-		return refuse(link, protocol.PeerCodeMalformed, err)
+		return Record{}, refuse(link, protocol.PeerCodeMalformed, err)
 	}
 	rec, err := r.run(ctx, link, s, Record{Why: WhyServed})
-	if err == nil && open.Mode != Verify {
-		result = &rec.Result
-		r.adopt(ctx, link, result, &open.Root)
+	if err == nil {
+		r.adopt(ctx, link, &rec.Result, &open.Root)
 	}
-	return err
+	return rec, err
 }
 
 // refuse tells the peer why, and returns it.
@@ -165,29 +173,45 @@ func (r *Repairer) epochFor(why string, instance uint64) (int64, *merkle.Hash) {
 		return 0, nil
 	}
 	for _, p := range r.opts.Peers() {
-		if p.Instance != instance || len(p.Epochs) == 0 {
+		if p.Instance != instance {
 			continue
 		}
-		// Better an older epoch whose root the peer told: only there can its vector be
-		// taken over.
-		for _, e := range p.Epochs {
-			if len(e.Theirs) == len(merkle.Hash{}) {
-				return e.Epoch, (*merkle.Hash)(e.Theirs)
-			}
-		}
-		return p.Epochs[0].Epoch, nil
+		return r.keptBy(p.Epochs)
 	}
 	return 0, nil
+}
+
+// keptBy returns the newest of a peer's epochs that this node keeps too. Better an
+// older one whose root the peer told: only there can its vector be taken over.
+func (r *Repairer) keptBy(epochs []EpochPair) (epoch int64, theirs *merkle.Hash) {
+	for _, e := range epochs {
+		if _, kept := r.treeAt(e.Epoch); !kept {
+			continue
+		}
+		if len(e.Theirs) == len(merkle.Hash{}) {
+			return e.Epoch, (*merkle.Hash)(e.Theirs)
+		}
+		if epoch == 0 {
+			epoch = e.Epoch
+		}
+	}
+	return epoch, nil
 }
 
 // run carries the frames of a session and leaves a record of it.
 func (r *Repairer) run(ctx context.Context, link Link, s *Session, rec Record) (Record, error) {
 	rec.At, rec.NodeID, rec.Instance = time.Now(), link.Peer().NodeID, link.Peer().Instance
+	ctx, cancel := context.WithTimeoutCause(ctx, sessionLimit, errTooLong)
+	defer cancel()
+	defer context.AfterFunc(ctx, link.Close)()
 	r.met.running.Inc()
 	err := r.carry(ctx, link, s)
 	r.met.running.Dec()
 	rec.Took, rec.Result = time.Since(rec.At), s.Result()
 	rec.LinkIn, rec.LinkOut = link.In(), link.Out()
+	if context.Cause(ctx) == errTooLong {
+		err = errTooLong
+	}
 	if err != nil {
 		return r.fail(ctx, rec, err), err
 	}
@@ -203,7 +227,7 @@ func (r *Repairer) run(ctx context.Context, link Link, s *Session, rec Record) (
 // fail leaves a record of a session that broke off.
 func (r *Repairer) fail(ctx context.Context, rec Record, err error) Record {
 	rec.Error = err.Error()
-	if ctx.Err() != nil || IsBusy(err) {
+	if errors.Is(ctx.Err(), context.Canceled) || IsBusy(err) {
 		return rec // the node stops, or there was no session
 	}
 	rec = r.records.add(rec)
@@ -277,10 +301,17 @@ func (r *Repairer) enter(instance uint64) bool {
 	return true
 }
 
-// leave gives the seat back; nil is for a session that failed.
-func (r *Repairer) leave(instance uint64, result *Result) {
+// leave gives the seat back after a session that left a record, or an error.
+func (r *Repairer) leave(instance uint64, rec *Record, err error) {
 	r.planMu.Lock()
 	defer r.planMu.Unlock()
 	delete(r.running, instance)
-	r.planner.Ended(r.elapsed(), instance, result)
+	switch {
+	case IsBusy(err), err == nil && rec.Result.Mode == Verify:
+		r.planner.Left(r.elapsed(), instance)
+	case err != nil:
+		r.planner.Ended(r.elapsed(), instance, nil)
+	default:
+		r.planner.Ended(r.elapsed(), instance, &rec.Result)
+	}
 }

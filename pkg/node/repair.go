@@ -126,6 +126,9 @@ func (c comparer) Sync(ctx context.Context, r server.SyncRequest) (server.SyncRe
 		mode = antientropy.Full
 	}
 	rec, err := c.session(ctx, r.Host, r.Port, mode)
+	if err == nil {
+		err = unfinished(&rec.Result)
+	}
 	res := &rec.Result
 	return server.SyncReport{
 		Repaired: int64(res.Pulled + res.Pushed), Compared: int64(res.Keys), Bytes: res.BytesIn + res.BytesOut,
@@ -135,6 +138,9 @@ func (c comparer) Sync(ctx context.Context, r server.SyncRequest) (server.SyncRe
 
 func (c comparer) Diff(ctx context.Context, host, port string, limit int) (server.Differences, error) {
 	rec, err := c.session(ctx, host, port, antientropy.Verify)
+	if err == nil {
+		err = unfinished(&rec.Result)
+	}
 	d := server.Differences{Total: int64(rec.Result.DifferenceCount)}
 	for i, diff := range rec.Result.Differences {
 		if i == limit {
@@ -143,6 +149,19 @@ func (c comparer) Diff(ctx context.Context, host, port string, limit int) (serve
 		d.Listed = append(d.Listed, server.Difference(diff))
 	}
 	return d, err
+}
+
+// unfinished returns what a session left undone, nil for nothing.
+func unfinished(r *antientropy.Result) error {
+	switch {
+	case r.Partial:
+		return protocol.SyncFailed(fmt.Sprintf("there was more to do than one session may; %d entries were moved, ask again", r.Pulled+r.Pushed))
+	case r.Deferred > 0:
+		return protocol.SyncFailed(fmt.Sprintf("%d entries are from the future and were put off", r.Deferred))
+	case r.Mode == antientropy.Verify && r.DifferenceCount == 0 && !r.Equal:
+		return protocol.SyncFailed("the roots differ, but no key was found that does; ask again")
+	}
+	return nil
 }
 
 // busyFor is how long a client's session waits for others to end.

@@ -34,7 +34,7 @@ type Repair interface {
 }
 
 // Cluster is the nodes beside this one. Its methods are called by many goroutines
-// at once and do not block.
+// at once. They wait for no other node.
 type Cluster interface {
 	// Peers returns a record of each other node.
 	Peers() []Record
