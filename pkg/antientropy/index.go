@@ -323,7 +323,7 @@ func (x *Index) Drained() uint64 { return x.src.Pos() }
 func (x *Index) Roots() []EpochRoot {
 	roots := make([]EpochRoot, 0, len(x.kept))
 	for _, k := range slices.Backward(x.kept) {
-		if k.epoch > x.Sealed() {
+		if k.epoch > x.Sealed() || k.epoch < 0 { // a build of nothing begins before all epochs
 			continue
 		}
 		roots = append(roots, EpochRoot{Epoch: k.epoch, Root: k.tree.Root(), Count: k.tree.Len(), Told: k.epoch >= x.from})
@@ -335,7 +335,7 @@ func (x *Index) Roots() []EpochRoot {
 // what had arrived at the last Drain or Advance.
 func (x *Index) At(epoch int64) (merkle.Tree, bool) {
 	for _, k := range x.kept {
-		if k.epoch == epoch && epoch <= x.Sealed() {
+		if k.epoch == epoch && epoch <= x.Sealed() && epoch >= 0 {
 			return k.tree, true
 		}
 	}

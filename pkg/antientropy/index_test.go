@@ -366,3 +366,21 @@ func (c counting) Dump(fn func(*kv.Entry) bool) {
 	*c.dumps++
 	c.Source.Dump(fn)
 }
+
+// An index that was built before the time was known, from nothing, tells of no
+// epoch but those that it has closed.
+func TestBuildOfNothingTellsNoEpoch(t *testing.T) {
+	s := newSource(t)
+	x := NewIndex(s, 3600, 0)
+	x.Build(0)
+	if roots := x.Roots(); len(roots) != 0 {
+		t.Fatalf("roots %+v before any epoch was closed", roots)
+	}
+	x.Advance(testEpoch * hlc.MillisPerEpoch)
+	if roots := x.Roots(); len(roots) != 1 || roots[0].Epoch != testEpoch-1 || !roots[0].Told {
+		t.Fatalf("roots %+v after the first", roots)
+	}
+	if _, kept := x.At(-1); kept {
+		t.Fatal("an epoch below 0 is kept")
+	}
+}
