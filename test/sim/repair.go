@@ -84,9 +84,19 @@ func (n *node) enter(instance uint64) bool {
 	return true
 }
 
-func (n *node) leave(instance uint64, r *antientropy.Result) {
+// leave gives the seat back. A session that had to stand back, or only looked,
+// tells the planner nothing.
+func (n *node) leave(instance uint64, r *antientropy.Result, err error) {
 	delete(n.running, instance)
-	n.planner.Ended(n.w.now-n.born, instance, r)
+	now := n.w.now - n.born
+	switch {
+	case antientropy.IsBusy(err), err == nil && r != nil && r.Mode == antientropy.Verify:
+		n.planner.Left(now, instance)
+	case err != nil:
+		n.planner.Ended(now, instance, nil)
+	default:
+		n.planner.Ended(now, instance, r)
+	}
 }
 
 // repair runs a session whose seat is taken.
@@ -96,7 +106,7 @@ func (n *node) repair(s antientropy.Start, mode antientropy.Mode) {
 		n.w.fail("node %d wants a session with %s though nothing went wrong: %s", n.id, s.Peer.NodeID, s.Why)
 	}
 	var result *antientropy.Result
-	n.w.connect(n, s.Peer.Address, func(error) { n.leave(s.Peer.Instance, result) }, func(l *link) {
+	n.w.connect(n, s.Peer.Address, func(err error) { n.leave(s.Peer.Instance, result, err) }, func(l *link) {
 		l.swapHeads(s.Peer.Address, func() {
 			if l.b.instance != s.Peer.Instance {
 				l.end(nil)
@@ -132,11 +142,8 @@ func (d *dialogue) open(why string, mode antientropy.Mode) {
 	d.link.w.count.sessions++
 	var epoch int64
 	for _, p := range n.peers() {
-		if why != antientropy.WhyCommand && p.Instance == d.link.b.instance && len(p.Epochs) > 0 {
-			epoch = p.Epochs[0].Epoch
-			if theirs := p.Epochs[0].Theirs; len(theirs) == len(merkle.Hash{}) {
-				d.roots[0] = (*merkle.Hash)(bytes.Clone(theirs))
-			}
+		if why != antientropy.WhyCommand && p.Instance == d.link.b.instance {
+			epoch, d.roots[0] = n.keptBy(p.Epochs)
 		}
 	}
 	tree, ok := n.index.At(epoch)
@@ -147,6 +154,23 @@ func (d *dialogue) open(why string, mode antientropy.Mode) {
 	o.Initiator, o.Theirs = true, d.roots[0]
 	d.ends[0] = antientropy.NewSession(o)
 	d.pump(0)
+}
+
+// keptBy returns the newest of a peer's epochs that this node keeps too, better an
+// older one whose root the peer told.
+func (n *node) keptBy(epochs []antientropy.EpochPair) (epoch int64, theirs *merkle.Hash) {
+	for _, e := range epochs {
+		if _, kept := n.index.At(e.Epoch); !kept {
+			continue
+		}
+		if len(e.Theirs) == len(merkle.Hash{}) {
+			return e.Epoch, (*merkle.Hash)(bytes.Clone(e.Theirs))
+		}
+		if epoch == 0 {
+			epoch = e.Epoch
+		}
+	}
+	return epoch, nil
 }
 
 func (d *dialogue) options(n *node, mode antientropy.Mode, epoch int64, tree merkle.Tree) antientropy.SessionOptions {
@@ -221,16 +245,10 @@ func (d *dialogue) accept(payload []byte) bool {
 	case !n.enter(d.link.a.instance):
 		refusal = antientropy.ErrBusy
 	case !kept:
-		n.leave(d.link.a.instance, nil)
 		refusal = antientropy.EpochRefusal(open.Epoch)
+		n.leave(d.link.a.instance, nil, refusal)
 	default:
-		d.link.onOther = func(error) {
-			r := d.results[1]
-			if open.Mode == antientropy.Verify {
-				r = nil
-			}
-			n.leave(d.link.a.instance, r)
-		}
+		d.link.onOther = func(err error) { n.leave(d.link.a.instance, d.results[1], err) }
 		d.roots[1] = &open.Root
 		d.ends[1] = antientropy.NewSession(d.options(n, open.Mode, open.Epoch, tree))
 		return true
@@ -245,10 +263,8 @@ func (d *dialogue) finish(side int) {
 	n, other, w := d.node(side), d.node(1-side), d.link.w
 	r := d.ends[side].Result()
 	d.results[side] = &r
-	if side == 0 && r.Mode != antientropy.Verify {
-		*d.initiate = &r
-	}
 	if side == 0 {
+		*d.initiate = &r
 		w.count.repaired += uint64(r.Pulled + r.Pushed)
 		if r.Pulled+r.Pushed == 0 {
 			w.count.useless++
