@@ -26,13 +26,17 @@ const (
 	frameTimeout = 10 * time.Second // one frame of a pull
 	idleTimeout  = 30 * time.Second // between two requests
 
-	sessionTimeout = 30 * time.Second // one frame of a repair session
+	sessionTimeout = 30 * time.Second // in which nothing of a repair session moves
 )
+
+// pacedPiece is how much of a frame SendPaced sends at once, in bytes.
+const pacedPiece = 16 << 10
 
 // Link is one end of a peer link. Its frames are for one goroutine at a time;
 // Close, In and Out may be called by others.
 type Link struct {
 	conn    net.Conn
+	waiting waiting // what r reads of conn
 	r       *bufio.Reader
 	w       *bufio.Writer
 	buf     []byte
@@ -45,12 +49,29 @@ type Link struct {
 // newLink returns an end of a link, which is closed when ctx ends. rest is what
 // was read of it already.
 func newLink(ctx context.Context, conn net.Conn, rest []byte) *Link {
-	var r io.Reader = conn
+	p := &Link{conn: conn, waiting: waiting{conn: conn}, w: bufio.NewWriterSize(conn, 32<<10), release: closeWith(ctx, conn)}
+	var r io.Reader = &p.waiting
 	if len(rest) > 0 {
-		r = io.MultiReader(bytes.NewReader(rest), conn)
+		r = io.MultiReader(bytes.NewReader(rest), r)
 	}
-	return &Link{conn: conn, r: bufio.NewReaderSize(r, 32<<10), w: bufio.NewWriterSize(conn, 32<<10),
-		release: closeWith(ctx, conn)}
+	p.r = bufio.NewReaderSize(r, 32<<10)
+	return p
+}
+
+// waiting reads from a connection. With a silence, each read has so long; without,
+// all go by the deadline that was set.
+type waiting struct {
+	conn    net.Conn
+	silence time.Duration
+}
+
+func (w *waiting) Read(b []byte) (int, error) {
+	if w.silence > 0 {
+		if err := w.conn.SetReadDeadline(time.Now().Add(w.silence)); err != nil {
+			return 0, err
+		}
+	}
+	return w.conn.Read(b)
 }
 
 // Peer returns the hello of the other end. It is not to be changed.
@@ -71,11 +92,33 @@ func (p *Link) Send(t protocol.FrameType, payload []byte) error {
 	return p.write(sessionTimeout, t, payload)
 }
 
-// Receive returns the next frame, which has to be of a wanted type and to come
-// within 30 s. Its payload is valid until the next call. A refusal by the other
-// end is a *protocol.PeerError.
+// SendPaced sends one frame in pieces of up to 16 KiB, before each of which wait is
+// called with its length in bytes, the header's included. Each piece has to be
+// taken within 30 s. An error of wait is returned as it is; the link is of no use
+// after any error, since a part of the frame may have been sent.
+func (p *Link) SendPaced(t protocol.FrameType, payload []byte, wait func(bytes int) error) error {
+	head := protocol.AppendFrameHeader(nil, t, len(payload))
+	for len(head)+len(payload) > 0 {
+		n := min(len(payload), pacedPiece-len(head))
+		if err := wait(len(head) + n); err != nil {
+			return err
+		}
+		if err := p.put(sessionTimeout, head, payload[:n]); err != nil {
+			return fmt.Errorf("send %v frame: %w", t, err)
+		}
+		head, payload = nil, payload[n:]
+	}
+	return nil
+}
+
+// Receive returns the next frame, which has to be of a wanted type. It may take as
+// long as it likes, but something of it has to come within 30 s, again and again:
+// who sends may be held to a rate, and knows how long all may take. The payload is
+// valid until the next call. A refusal by the other end is a *protocol.PeerError.
 func (p *Link) Receive(want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
-	return p.read(sessionTimeout, want...)
+	p.waiting.silence = sessionTimeout
+	defer func() { p.waiting.silence = 0 }()
+	return p.readFrame(want...)
 }
 
 // Close closes the link, which ends a Send or Receive under way.
@@ -87,12 +130,16 @@ func (p *Link) greeted(other *protocol.PeerHello, dialler, listener []byte) {
 	p.salt = sha256.Sum256(slices.Concat([]byte("merklekv link"), dialler, listener))
 }
 
-// read returns the next frame, which must be of a wanted type. Its payload is
-// valid until the next call.
+// read returns the next frame, which must be of a wanted type and be here in time.
+// Its payload is valid until the next call.
 func (p *Link) read(timeout time.Duration, want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
 	if err := p.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, nil, err
 	}
+	return p.readFrame(want...)
+}
+
+func (p *Link) readFrame(want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
 	t, b, err := protocol.ReadFrame(p.r, p.buf, want...)
 	if err == nil {
 		p.in.Add(int64(protocol.FrameHeaderLen + len(b)))
@@ -105,21 +152,31 @@ func (p *Link) read(timeout time.Duration, want ...protocol.FrameType) (protocol
 
 // write sends a frame whose payload is in pieces.
 func (p *Link) write(timeout time.Duration, t protocol.FrameType, payload ...[]byte) error {
-	if err := p.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-		return err
-	}
 	n := 0
 	for _, b := range payload {
 		n += len(b)
 	}
-	p.w.Write(protocol.AppendFrameHeader(nil, t, n)) // Flush returns the first error
-	for _, b := range payload {
-		p.w.Write(b)
-	}
-	if err := p.w.Flush(); err != nil {
+	if err := p.put(timeout, protocol.AppendFrameHeader(nil, t, n), payload...); err != nil {
 		return fmt.Errorf("send %v frame: %w", t, err)
 	}
-	p.out.Add(int64(protocol.FrameHeaderLen + n))
+	return nil
+}
+
+// put sends bytes that stand in pieces.
+func (p *Link) put(timeout time.Duration, head []byte, more ...[]byte) error {
+	if err := p.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	p.w.Write(head) // Flush returns the first error
+	n := len(head)
+	for _, b := range more {
+		p.w.Write(b)
+		n += len(b)
+	}
+	if err := p.w.Flush(); err != nil {
+		return err
+	}
+	p.out.Add(int64(n))
 	return nil
 }
 
