@@ -119,7 +119,8 @@ type AntiEntropy struct {
 	// MaxConcurrentSyncs bounds the sessions of one moment, 3 by default.
 	MaxConcurrentSyncs int `koanf:"max_concurrent_syncs"`
 	// MaxBytesPerSecond bounds what sessions send, 16 MiB/s by default, so
-	// that repair leaves the network to clients; 0 is without a bound.
+	// that repair leaves the network to clients; 0 is without a bound. At
+	// the least, 64 KiB/s, a value of 16 MiB takes four minutes.
 	MaxBytesPerSecond int64 `koanf:"max_bytes_per_second"`
 	// PeerList are host:port addresses of known peers, empty by default; a
 	// name that resolves to several addresses stands for all of them.

@@ -45,6 +45,7 @@ type Key struct {
 	Reloadable bool     // takes effect without a restart
 	Status     Status   // empty is Now
 	Min, Max   int64    // of an Int, both inclusive
+	OrZero     bool     // of an Int: 0 is valid, too, though below Min
 	Choices    []string // of a String; empty is any
 	Flag       string   // name of the command line flag, empty if there is none
 	Derived    string   // what the value is when none is given, if not the default

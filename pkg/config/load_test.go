@@ -67,6 +67,8 @@ func TestEveryKeyOfEveryLayerReachesTheConfig(t *testing.T) {
 			text = "a:1,b:2"
 		case key.Name == "logging.max_files":
 			text = "7"
+		case key.Name == "anti_entropy.max_bytes_per_second":
+			text = "70000"
 		}
 		want, err := fromText(key, text, ",")
 		if err != nil {

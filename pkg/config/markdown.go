@@ -41,6 +41,8 @@ func Markdown() string {
 // validText says which values of an Int or of a choice are valid.
 func (k Key) validText() string {
 	switch {
+	case k.Kind == Int && k.OrZero:
+		return fmt.Sprintf("0, or %d to %d%s", k.Min, k.Max, k.unitSuffix())
 	case k.Kind == Int:
 		return fmt.Sprintf("%d to %d%s", k.Min, k.Max, k.unitSuffix())
 	case len(k.Choices) > 0:

@@ -108,7 +108,7 @@ func antiEntropyKeys() []Key {
 			Meaning: "time between two look-ups of the names in peer_list"},
 		{Name: "anti_entropy.max_concurrent_syncs", Kind: Int, Min: 1, Max: 1024, Reloadable: true,
 			Meaning: "repair sessions at one time, started here or by peers"},
-		{Name: "anti_entropy.max_bytes_per_second", Kind: Int, Unit: "bytes/s", Max: 1 << 40, Reloadable: true,
+		{Name: "anti_entropy.max_bytes_per_second", Kind: Int, Unit: "bytes/s", Min: 64 << 10, Max: 1 << 40, OrZero: true, Reloadable: true,
 			Meaning: "bounds what repair sessions send; 0 is without a bound"},
 		{Name: "anti_entropy.peer_list", Kind: List, Flag: "peer", check: checkHostPort,
 			Meaning: "host:port of known peers, port 7878 if none is given; a name with several addresses stands for all of them"},

@@ -36,7 +36,12 @@ func (k Key) faults(value, standard any) []string {
 	v := reflect.ValueOf(value)
 	switch k.Kind {
 	case Int:
-		if n := v.Int(); n < k.Min || n > k.Max {
+		n := v.Int()
+		switch {
+		case k.OrZero && n == 0, k.Min <= n && n <= k.Max:
+		case k.OrZero:
+			return []string{fmt.Sprintf("%d is neither 0 nor between %d and %d%s", n, k.Min, k.Max, k.unitSuffix())}
+		default:
 			return []string{fmt.Sprintf("%d is not between %d and %d%s", n, k.Min, k.Max, k.unitSuffix())}
 		}
 	case String:

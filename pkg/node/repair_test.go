@@ -366,10 +366,10 @@ func TestReloadOfRepair(t *testing.T) {
 	agree(t, first, second)
 	c := testConfig("node1")
 	c.AntiEntropy.Enabled, c.AntiEntropy.Interval = false, 7
-	c.AntiEntropy.MaxConcurrentSyncs, c.AntiEntropy.MaxBytesPerSecond = 2, 12345
+	c.AntiEntropy.MaxConcurrentSyncs, c.AntiEntropy.MaxBytesPerSecond = 2, 123456
 	first.Reload(c, []string{"anti_entropy.enabled"})
 	got := first.RepairLimits()
-	if got.Enabled || got.Interval != 7*time.Second || got.Concurrent != 2 || got.BytesPerSecond != 12345 {
+	if got.Enabled || got.Interval != 7*time.Second || got.Concurrent != 2 || got.BytesPerSecond != 123456 {
 		t.Errorf("after reload: %+v", got)
 	}
 	for _, tc := range []struct {
