@@ -120,10 +120,10 @@ func runMuseum(ctx context.Context, named string, out io.Writer) int {
 			fmt.Fprintf(out, "ERROR %v\n", err)
 			code = 1
 		case found == "":
-			fmt.Fprintf(out, "MISS  %-44s not found in %d seeds of %q\n", x.name, seeds, x.profile)
+			fmt.Fprintf(out, "MISS  %-52s not found in %d seeds of %q\n", x.name, seeds, x.profile)
 			code = 1
 		default:
-			fmt.Fprintf(out, "%5d  %-44s %-7s %.150s\n", seeds, x.name, x.profile, found)
+			fmt.Fprintf(out, "%5d  %-52s %-7s %.150s\n", seeds, x.name, x.profile, found)
 		}
 	})
 	return code
