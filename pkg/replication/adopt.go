@@ -101,9 +101,10 @@ func (c *Core) missesFor(p *peer, d time.Duration) bool {
 	return false
 }
 
-// adoptMarks counts as received what a peer had received at an epoch. The log
-// never held those changes, and where they end in earlier epochs is not known. It
-// reports whether anything was missing.
+// adoptMarks counts as received what a peer had received at an epoch, whose roots
+// are equal. The log never held those changes. What superseded them may be as new as
+// the epoch, so no root of an earlier one is told any more: there, the vector claims
+// what the set lacks. It reports whether anything was missing.
 func (c *Core) adoptMarks(h *Head, e *EpochHead) (changed bool) {
 	for i, it := range h.Vector {
 		m := e.Marks[i]
@@ -113,13 +114,13 @@ func (c *Core) adoptMarks(h *Head, e *EpochHead) (changed bool) {
 		changed = true
 		c.touch(it.Instance)
 		c.rep.RaiseLogFloor(it.Instance, m.Seq)
-		c.RaiseFrom(m.HLC.Epoch())
 		if g, open := c.roots.youngGaps[it.Instance]; open {
 			// What lies above the next gap lay above this one: nothing new came.
 			c.roots.youngGaps[it.Instance] = openGap{c.vec.Prefix(it.Instance).Seq, g.since}
 		}
 	}
 	if changed {
+		c.RaiseFrom(e.Epoch)
 		c.met.adopted.Inc()
 		c.log.Info("changes that counted as missing are superseded", "epoch", e.Epoch,
 			"peer", h.NodeID, "instance", fmt.Sprintf("%016x", h.Instance))

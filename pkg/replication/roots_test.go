@@ -217,46 +217,6 @@ func TestEpochViews(t *testing.T) {
 	}
 }
 
-func TestEqualRootsEndAGap(t *testing.T) {
-	c, _ := rooted(t)
-	c.OnHead(rootHead(5, coreEpoch, 'r', 4), ViaMQTT)
-	if c.vec.Prefix(9).Seq != 0 || c.wants[9] == nil {
-		t.Fatal("a gap is not left to pulls at first")
-	}
-	c.at(c.now+adoptAfter).OnHead(rootHead(6, coreEpoch, 'x', 4), ViaMQTT)
-	if c.vec.Prefix(9).Seq != 0 {
-		t.Fatal("marks were taken over with another root")
-	}
-	c.OnHead(rootHead(7, coreEpoch, 'r', 4), ViaMQTT)
-	if c.vec.Prefix(9).Seq != 4 || c.wants[9] != nil || c.rep.LogFloor(9) != 5 {
-		t.Fatalf("prefix %v, floor %d", c.vec.Prefix(9), c.rep.LogFloor(9))
-	}
-	if c.roots.from != coreEpoch {
-		t.Fatalf("roots are told from %d on, the marks reach %d", c.roots.from, coreEpoch)
-	}
-}
-
-func TestAdoptionAfterASession(t *testing.T) {
-	c, _ := rooted(t)
-	c.OnHead(rootHead(5, coreEpoch, 'x', 4), ViaMQTT)
-	if !c.Adopt(1, coreEpoch, []byte{'x'}) || c.vec.Prefix(9).Seq != 4 || len(c.wants) != 0 {
-		t.Fatalf("prefix %v after a session whose root the head tells", c.vec.Prefix(9))
-	}
-	if c.Adopt(1, coreEpoch, []byte{'y'}) {
-		t.Fatal("adopted though the head tells another root")
-	}
-	c.OnHead(rootHead(6, coreEpoch, 'y', 6), ViaTCP)
-	if c.vec.Prefix(9).Seq != 6 {
-		t.Fatalf("prefix %v after a head that shows what the session reached", c.vec.Prefix(9))
-	}
-	c.Adopt(1, coreEpoch, []byte{'z'})
-	c.at(c.now + adoptWithin + 1).Tick()
-	c.OnHead(rootHead(7, coreEpoch, 'z', 8), ViaTCP)
-	if c.vec.Prefix(9).Seq != 6 {
-		t.Fatal("adopted long after the session")
-	}
-}
-
 // A peer that sent all it held when it answered has not refused what it made
 // meanwhile.
 func TestWhatIsMadeDuringAPullIsNotRefused(t *testing.T) {
