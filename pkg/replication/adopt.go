@@ -16,29 +16,32 @@ const (
 // adoption is what a session reached: this node and a peer have the same set at an
 // epoch.
 type adoption struct {
-	instance uint64
-	epoch    int64
-	root     []byte
-	until    time.Duration
+	epoch int64
+	root  []byte
+	until time.Duration
 }
 
 // Adopt takes in that a session with a peer succeeded: at an epoch both have the
 // set with this root. What the peer had received then counts as received here,
 // once a head of it tells the same root of that epoch, within 10 s. It reports
-// whether the last one does.
+// whether the last one does. Of each peer the last session counts.
 func (c *Core) Adopt(instance uint64, epoch int64, root []byte) bool {
-	c.pending = &adoption{instance, epoch, bytes.Clone(root), c.now + adoptWithin}
+	if _, there := c.pending[instance]; !there && len(c.pending) >= maxPeers {
+		return false
+	}
+	c.pending[instance] = adoption{epoch, bytes.Clone(root), c.now + adoptWithin}
 	if p := c.peers[instance]; p != nil && p.head != nil {
 		c.adoptPending(p)
 	}
 	c.assess()
-	return c.pending == nil
+	_, waits := c.pending[instance]
+	return !waits
 }
 
 // adoptPending adopts what a session reached if the peer's head shows it.
 func (c *Core) adoptPending(p *peer) {
-	a := c.pending
-	if a == nil || a.instance != p.instance {
+	a, there := c.pending[p.instance]
+	if !there {
 		return
 	}
 	for i := range p.head.Epochs {
@@ -49,7 +52,7 @@ func (c *Core) adoptPending(p *peer) {
 				// hold all newer things are again what the vector says.
 				c.RaiseFrom(c.rep.Greatest().Epoch())
 			}
-			c.pending = nil
+			delete(c.pending, p.instance)
 			return
 		}
 	}
@@ -62,11 +65,9 @@ func (c *Core) hasRoot(e *EpochHead) bool {
 	})
 }
 
-// dropPending forgets an adoption that no head has shown.
+// dropPending forgets adoptions that no head has shown.
 func (c *Core) dropPending() {
-	if c.pending != nil && c.now > c.pending.until {
-		c.pending = nil
-	}
+	maps.DeleteFunc(c.pending, func(_ uint64, a adoption) bool { return c.now > a.until })
 }
 
 // adoptFrom takes over what a peer had received at an epoch of which both tell the

@@ -73,3 +73,32 @@ func TestAdoptionAfterASession(t *testing.T) {
 		t.Fatal("adopted long after the session")
 	}
 }
+
+// Sessions with two peers may end before either's head shows what they reached.
+func TestAdoptionsWaitForTheirOwnPeers(t *testing.T) {
+	c, _ := rooted(t)
+	second := rootHead(5, coreEpoch, 'y', 3)
+	second.NodeID, second.Instance, second.Address = "b", 2, "b:1"
+	second.Vector[0].Instance = 8
+	if c.Adopt(1, coreEpoch, []byte{'x'}) || c.Adopt(2, coreEpoch, []byte{'y'}) {
+		t.Fatal("adopted what no head tells")
+	}
+	c.OnHead(rootHead(5, coreEpoch, 'x', 4), ViaMQTT)
+	if c.vec.Prefix(9).Seq != 4 || c.vec.Prefix(8).Seq != 0 {
+		t.Fatalf("prefixes %v and %v after the first peer's head", c.vec.Prefix(9), c.vec.Prefix(8))
+	}
+	c.OnHead(second, ViaMQTT)
+	if c.vec.Prefix(8).Seq != 3 || len(c.pending) != 0 {
+		t.Fatalf("prefix %v after the second peer's head, %d wait", c.vec.Prefix(8), len(c.pending))
+	}
+	for i := range uint64(2 * maxPeers) {
+		c.Adopt(100+i, coreEpoch, []byte{'z'})
+	}
+	if len(c.pending) != maxPeers {
+		t.Errorf("%d adoptions wait", len(c.pending))
+	}
+	c.at(c.now + adoptWithin + 1).Tick()
+	if len(c.pending) != 0 {
+		t.Errorf("%d adoptions wait for ever", len(c.pending))
+	}
+}

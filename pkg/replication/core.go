@@ -51,7 +51,6 @@ type Core struct {
 	vec       *Vector
 	roots     rootGuard
 	paused    bool
-	pending   *adoption     // of a session that the peer's head does not show yet
 	asked     time.Duration // when peers were last asked for heads
 	peers     map[uint64]*peer
 	hosts     map[string]*host         // by name
@@ -61,6 +60,7 @@ type Core struct {
 	pulling   map[uint64]string        // by origin: the address it is pulled from
 	rivals    map[uint64]*rival        // by instance: others with this node_id
 	active    map[uint64]time.Duration // by instance: when something of it was last received
+	pending   map[uint64]adoption      // by instance: of a session that its head does not show yet
 
 	counter  uint64 // of heads
 	lastHead time.Duration
@@ -127,7 +127,7 @@ func newCore(set CoreOptions, rep Replica, met *metrics, log *slog.Logger) *Core
 		vec: NewVector(), peers: make(map[uint64]*peer),
 		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
 		deferred: make(map[uint64]postponed), wants: make(map[uint64]*want),
-		pulling: make(map[uint64]string), rivals: make(map[uint64]*rival), active: make(map[uint64]time.Duration),
+		pulling: make(map[uint64]string), rivals: make(map[uint64]*rival), active: make(map[uint64]time.Duration), pending: make(map[uint64]adoption),
 		roots: newRootGuard(), asked: never, lastHead: never, answered: never, progress: never, told: make(map[string]bool),
 	}
 }
