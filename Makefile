@@ -104,11 +104,21 @@ cross: ## compile for every architecture that images are meant for
 ## --- checking
 
 .PHONY: test
-test: lint unit cross image image-golang cluster ## everything, the real cluster included
+test: lint unit price seeds cross image image-golang cluster ## everything, the real cluster included
 
 .PHONY: unit
 unit: ## all tests but the real cluster, with the race detector
 	go test -race -timeout 10m $(UNIT_PACKAGES)
+
+# Sets of a million keys are too much for the race detector.
+.PHONY: price
+price: ## the bytes and round trips of repair sessions, and the index's bytes a key
+	go test -count=1 -run 'Price|OneSided|Memory' ./pkg/antientropy ./pkg/merkle
+
+.PHONY: seeds
+seeds: ## as many simulated clusters as two minutes allow, and 200 with the race detector
+	go run ./test/sim -seeds 1000000 -for $(or $(FOR),120s)
+	go test -race -count=1 -run 'TestSeeds$$' ./test/sim -sim.for 1s -sim.least 200
 
 .PHONY: cluster
 cluster: export TESTCONTAINERS_RYUK_DISABLED := true

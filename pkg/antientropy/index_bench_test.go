@@ -114,7 +114,7 @@ func BenchmarkRootAfterOneWrite(b *testing.B) {
 
 // The index takes at most 32 bytes a key, when nothing has changed lately.
 func TestIndexMemory(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		t.Skip("a million keys")
 	}
 	const n = 1_000_000

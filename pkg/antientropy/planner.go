@@ -16,6 +16,7 @@ const (
 	gapRetry      = 10 * time.Second // between two sessions for a gap that stays
 	afterDeferred = 5 * time.Second  // before the next one when entries were put off, at most
 	afterMoot     = 10 * time.Second // before the next one when all that differed was superseded, at most
+	afterFailure  = 15 * time.Second // before the next one after one that broke off, at most
 	stuckAfter    = 3                // sessions in a row that moved nothing and ended unequal
 )
 
@@ -246,6 +247,7 @@ func (p *Planner) Ended(now time.Duration, instance uint64, r *Result) {
 	}
 	switch {
 	case r == nil:
+		m.delay = min(m.delay, afterFailure) // the way there may be free again any time
 		p.backOff(now, m)
 	case r.Equal:
 		p.seenEqual(now, m)

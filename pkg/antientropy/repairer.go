@@ -25,6 +25,9 @@ type Link interface {
 	Salt() [32]byte
 	// Send sends one frame.
 	Send(t protocol.FrameType, payload []byte) error
+	// SendPaced sends one frame in pieces, each after a wait for leave to send so
+	// many bytes.
+	SendPaced(t protocol.FrameType, payload []byte, wait func(bytes int) error) error
 	// Receive returns the next frame, which must be of a wanted type; a refusal is
 	// returned as its *protocol.PeerError. The payload is valid until the next call.
 	Receive(want ...protocol.FrameType) (protocol.FrameType, []byte, error)

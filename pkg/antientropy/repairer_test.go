@@ -62,6 +62,13 @@ func (p *pipeEnd) Send(t protocol.FrameType, payload []byte) error {
 	}
 }
 
+func (p *pipeEnd) SendPaced(t protocol.FrameType, payload []byte, wait func(int) error) error {
+	if err := wait(len(payload) + protocol.FrameHeaderLen); err != nil {
+		return err
+	}
+	return p.Send(t, payload)
+}
+
 func (p *pipeEnd) Receive(want ...protocol.FrameType) (protocol.FrameType, []byte, error) {
 	var frame []byte
 	select {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"merklekv/pkg/merkle"
 	"merklekv/pkg/protocol"
 )
@@ -240,10 +242,7 @@ func (r *Repairer) carry(ctx context.Context, link Link, s *Session) error {
 	for !s.Done() {
 		if s.Sending() {
 			t, payload := s.Next()
-			if err := r.throttle(ctx, len(payload)+protocol.FrameHeaderLen); err != nil {
-				return err
-			}
-			if err := link.Send(t, payload); err != nil {
+			if err := r.send(ctx, link, t, payload); err != nil {
 				return refusalOr(link, err)
 			}
 			continue
@@ -257,6 +256,14 @@ func (r *Repairer) carry(ctx context.Context, link Link, s *Session) error {
 		}
 	}
 	return nil
+}
+
+// send sends a frame as fast as it may be sent.
+func (r *Repairer) send(ctx context.Context, link Link, t protocol.FrameType, payload []byte) error {
+	if r.limiter.Limit() == rate.Inf {
+		return link.Send(t, payload)
+	}
+	return link.SendPaced(t, payload, func(bytes int) error { return r.throttle(ctx, bytes) })
 }
 
 // refusalOr returns the refusal that a peer sent before it hung up, if there is

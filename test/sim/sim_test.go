@@ -19,8 +19,8 @@ var (
 	simMuseum = flag.Bool("sim.museum", false, "TestMuseum hunts all bugs, not only some")
 )
 
-// leastSeeds is how many seeds have to fit into TestSeeds, whatever the time.
-const leastSeeds = 24
+// simLeast is how many seeds TestSeeds runs, whatever the time.
+var simLeast = flag.Int("sim.least", 24, "how many seeds TestSeeds runs at least")
 
 func TestSeeds(t *testing.T) {
 	limit := *simFor
@@ -38,7 +38,7 @@ func TestSeeds(t *testing.T) {
 			invalid++
 		}
 	})
-	o = &options{seeds: max(0, leastSeeds-runs), first: last + 1, workers: 2}
+	o = &options{seeds: max(0, *simLeast-runs), first: last + 1, workers: 2}
 	runSeeds(o, func(r *result) {
 		runs++
 		if r.broken != "" {
