@@ -50,7 +50,7 @@ func (c *Core) adoptPending(p *peer) {
 				// Where both held something newer than the epoch, that was all that was
 				// compared: what the peer had at the epoch is not here. Only sets that
 				// hold all newer things are again what the vector says.
-				c.RaiseFrom(c.rep.Greatest().Epoch())
+				c.raiseFrom(c.rep.Greatest().Epoch())
 			}
 			delete(c.pending, p.instance)
 			return
@@ -121,7 +121,7 @@ func (c *Core) adoptMarks(h *Head, e *EpochHead) (changed bool) {
 		}
 	}
 	if changed {
-		c.RaiseFrom(e.Epoch)
+		c.raiseFrom(e.Epoch)
 		c.met.adopted.Inc()
 		c.log.Info("changes that counted as missing are superseded", "epoch", e.Epoch,
 			"peer", h.NodeID, "instance", fmt.Sprintf("%016x", h.Instance))

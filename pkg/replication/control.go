@@ -28,22 +28,6 @@ func (r *Replicator) Status() Status {
 	return s
 }
 
-// Lag returns how far this node is behind each live peer's own changes.
-func (r *Replicator) Lag() []Lag {
-	var lag []Lag
-	for _, p := range r.snapshot.Load().Peers {
-		if p.Live {
-			lag = append(lag, Lag{NodeID: p.NodeID, Instance: p.Instance, Entries: p.LagEntries, Millis: p.LagMillis})
-		}
-	}
-	return lag
-}
-
-// RequestHead has a head published at once, at most twenty a second.
-func (r *Replicator) RequestHead(ctx context.Context) error {
-	return r.do(ctx, (*Core).RequestHead)
-}
-
 // StatusNow returns what is known at this moment, without the brokers.
 func (r *Replicator) StatusNow(ctx context.Context) (s Status, err error) {
 	err = r.do(ctx, func(c *Core) { s = c.Status() })
@@ -70,12 +54,6 @@ func (r *Replicator) EpochClosed() {
 func (r *Replicator) AdoptFrom(ctx context.Context, instance uint64, epoch int64, root []byte) (shown bool, err error) {
 	err = r.do(ctx, func(c *Core) { shown = c.Adopt(instance, epoch, root) })
 	return shown, err
-}
-
-// RaiseFrom says that entries of an epoch and earlier ones are about to be merged
-// by a session: see Core.RaiseFrom.
-func (r *Replicator) RaiseFrom(ctx context.Context, epoch int64) error {
-	return r.do(ctx, func(c *Core) { c.RaiseFrom(epoch) })
 }
 
 // SetEnabled pauses replication, or lets it go on. While it is paused, own changes

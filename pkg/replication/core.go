@@ -195,9 +195,6 @@ func (c *Core) Held() []protocol.VectorItem {
 	return c.vec.Items()
 }
 
-// Contains reports whether the change seq of an instance counts as received.
-func (c *Core) Contains(instance, seq uint64) bool { return c.vec.Contains(instance, seq) }
-
 // head returns a new head.
 func (c *Core) head() *Head {
 	epochs := c.epochsTold()

@@ -62,16 +62,15 @@ func (c *Core) closed() Closed {
 // newest of those without a place in their origin's sequence of another. The log
 // holds them by now: what was sealed before that may not have them.
 func (c *Core) mergedFrom(oldest, newestLoose int64) {
-	c.RaiseFrom(newestLoose)
+	c.raiseFrom(newestLoose)
 	if c.set.Closed != nil && oldest <= c.set.Closed().Sealed {
 		c.roots.late, c.roots.latePos = min(c.roots.late, oldest), c.rep.LogHead()
 	}
 }
 
-// RaiseFrom says that something of an epoch was merged otherwise than in the order
-// of its origin: roots of epochs below are not told any more. To be called before
-// that is merged.
-func (c *Core) RaiseFrom(epoch int64) { c.roots.from = max(c.roots.from, epoch) }
+// raiseFrom says that something up to an epoch was merged otherwise than in the
+// order of its origin: roots of epochs below are not told any more.
+func (c *Core) raiseFrom(epoch int64) { c.roots.from = max(c.roots.from, epoch) }
 
 // epochsTold returns the closed epochs as they may be told now, newest first: the
 // own vector, which is brought up to date, covers what the roots do.
@@ -139,7 +138,6 @@ func (c *Core) epochViews(p *peer, own []EpochHead) []EpochView {
 				v.Own = own[j].Root
 			}
 		}
-		v.Comparable = v.Root != nil && v.Own != nil && p.head.Params == c.set.Params
 		views = append(views, v)
 	}
 	return views

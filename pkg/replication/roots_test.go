@@ -207,7 +207,8 @@ func TestEpochViews(t *testing.T) {
 			s := c.Status()
 			i := slices.IndexFunc(s.Peers, func(p PeerStatus) bool { return p.Instance == 1 })
 			v := s.Peers[i].Epochs
-			if len(v) != 1 || v[0].Comparable != tt.comparable || v[0].VectorsEqual != tt.equal {
+			comparable := len(v) == 1 && v[0].Root != nil && v[0].Own != nil && s.Peers[i].ParamsEqual
+			if len(v) != 1 || comparable != tt.comparable || v[0].VectorsEqual != tt.equal {
 				t.Fatalf("%+v, want comparable %v and equal vectors %v", v, tt.comparable, tt.equal)
 			}
 			if tt.comparable && !bytes.Equal(v[0].Own, []byte{'r'}) {

@@ -83,7 +83,7 @@ func (w *world) checkRoots() (compared int) {
 		n.core.SetNow(w.now - n.born)
 		for _, p := range n.core.Status().Peers {
 			for _, v := range p.Epochs {
-				if !v.Comparable || !v.VectorsEqual {
+				if v.Root == nil || v.Own == nil || !p.ParamsEqual || !v.VectorsEqual {
 					continue
 				}
 				compared++

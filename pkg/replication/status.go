@@ -83,7 +83,6 @@ type EpochView struct {
 	Root         []byte // the peer's; nil: it tells none
 	Count        uint64 // the peer's
 	Own          []byte // the own root; nil: none may be told now
-	Comparable   bool   // both roots are there, under equal parameters
 	VectorsEqual bool   // at this epoch both have received the same
 }
 
@@ -100,15 +99,7 @@ type BrokerStatus struct {
 	Oversize uint64
 }
 
-// Lag is how far this node is behind one origin.
-type Lag struct {
-	NodeID   string
-	Instance uint64
-	Entries  uint64
-	Millis   int64
-}
-
-// status returns the core's part of a Status.
+// Status returns what is known now, without the brokers.
 func (c *Core) Status() Status {
 	s := Status{
 		Ready: c.ready && c.leaving == nil, Reasons: c.reasons(), Instance: c.set.Instance,

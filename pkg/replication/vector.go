@@ -93,12 +93,6 @@ func (v *Vector) Prefix(instance uint64) Mark {
 	return Mark{}
 }
 
-// Gaps reports whether something was received of an instance above a gap.
-func (v *Vector) Gaps(instance uint64) bool {
-	p := v.instances[instance]
-	return p != nil && len(p.spans) > 0
-}
-
 // gaps calls fn for each instance of which something was received above a gap:
 // with the end of its prefix, and the lowest epoch above the gap.
 func (v *Vector) gaps(fn func(instance, prefix uint64, epoch int64)) {
