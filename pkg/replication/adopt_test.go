@@ -102,3 +102,26 @@ func TestAdoptionsWaitForTheirOwnPeers(t *testing.T) {
 		t.Errorf("%d adoptions wait for ever", len(c.pending))
 	}
 }
+
+// When an adoption closes the first of two old gaps, what lies above the second one
+// is as old as before, and holds no root back.
+func TestGapAboveAnAdoptionIsNotYoung(t *testing.T) {
+	c, f := rooted(t)
+	c.OnBatch(batchOf(change(9, 5, coreEpoch)))
+	c.OnBatch(batchOf(change(9, 9, coreEpoch)))
+	f.seal(coreEpoch, 'r', c.rep.LogHead())
+	if got := told(c); !slices.Equal(got, []int64{1, 2, 3}) {
+		t.Fatalf("told %v with young gaps at epoch 0", got)
+	}
+	c.at(c.now + gapHold)
+	if got := told(c); len(got) != 4 {
+		t.Fatalf("told %v above old gaps", got)
+	}
+	c.OnHead(rootHead(5, coreEpoch, 'r', 4), ViaMQTT)
+	if !c.Adopt(1, coreEpoch, []byte{'r'}) || c.vec.Prefix(9).Seq != 5 {
+		t.Fatalf("prefix %v after the adoption", c.vec.Prefix(9))
+	}
+	if got := told(c); !slices.Equal(got, []int64{0}) {
+		t.Fatalf("told %v after an adoption at epoch 0", got)
+	}
+}

@@ -317,3 +317,25 @@ func TestRootsAreTiedToWhatWasReadWithThem(t *testing.T) {
 		t.Fatal("a root where there is none")
 	}
 }
+
+// What is written here, and closed, while a head is made is in the root only if it
+// is in the vector as well.
+func TestVectorHasWhatTheRootsHave(t *testing.T) {
+	c, f := rooted(t)
+	const now = coreEpoch + 1 // of own changes
+	writes := uint64(0)
+	c.set.Closed = func() Closed {
+		c.rep.(*mapReplica).set("own", nil)
+		writes++
+		f.seal(now, 'r', c.rep.LogHead())
+		return f.closed
+	}
+	h := c.head()
+	i := slices.IndexFunc(h.Vector, func(it protocol.VectorItem) bool { return it.Instance == c.set.Instance })
+	if i < 0 || h.Vector[i].Seq != writes || h.Last.Seq != writes {
+		t.Fatalf("%d writes are in the root, vector %+v, last %v", writes, h.Vector, h.Last)
+	}
+	if e := h.Epochs[0]; e.Epoch != now || e.Root == nil || e.Marks[i].Seq != writes {
+		t.Fatalf("%d writes are in the root, epoch %+v", writes, e)
+	}
+}
