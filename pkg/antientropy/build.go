@@ -19,6 +19,7 @@ func (x *Index) Build(millis int64) {
 	}
 	b := builder{newest: never, mark: x.mark}
 	x.src.Dump(b.take)
+	b.finish()
 	x.from = b.newest
 	base := max(b.newest, epochAt(millis-x.tail)-1)
 	x.mark, x.due = b.mark, newDueList()
@@ -29,17 +30,21 @@ func (x *Index) Build(millis int64) {
 	x.drainTo(x.src.LogHead())
 }
 
-// builder gathers all entries, in pieces of which none is ever moved.
+// builder gathers all entries, in pieces of which none is ever moved. While one is
+// filled, those before it are hashed on another processor.
 type builder struct {
-	pieces []*piece
-	newest int64
-	mark   kv.Version
+	pieces  []*piece
+	hashing sync.WaitGroup
+	newest  int64
+	mark    kv.Version
+	special []uint32 // places of what may leave the set by itself
 }
 
 // piece holds the names of some entries and what is to be known of them.
 type piece struct {
 	slab    []byte
 	held    []held
+	values  []byte           // of those that are not hashed yet, one after the other
 	expires map[uint32]int64 // by place, of those that expire
 }
 
@@ -52,11 +57,17 @@ const (
 type held struct {
 	name    uint32 // where the name begins in the slab
 	key     uint16 // length
+	value   uint16 // length; hashed: the tag is there
 	facet   uint8  // length
 	flags   kv.Flags
 	version kv.Version
 	tag     merkle.Tag
 }
+
+const (
+	hashed    = 1<<16 - 1
+	copyLimit = 1 << 10 // bytes of a value that is copied to be hashed later
+)
 
 func (b *builder) take(e *kv.Entry) bool {
 	if !e.IsReserved() && !b.mark.Less(e.Version) {
@@ -67,28 +78,73 @@ func (b *builder) take(e *kv.Entry) bool {
 		b.mark = e.Version
 	}
 	p := b.room()
-	if e.Flags&kv.HasExpiry != 0 {
-		if p.expires == nil {
-			p.expires = make(map[uint32]int64)
-		}
-		p.expires[uint32(len(p.held))] = e.ExpiresAt
-	}
-	p.held = append(p.held, held{
+	h := held{
 		name: uint32(len(p.slab)), key: uint16(len(e.Key)), facet: uint8(len(e.Facet)), flags: e.Flags,
-		version: e.Version, tag: merkle.TagOf(e),
-	})
+		version: e.Version, value: hashed,
+	}
+	if len(e.Value) > copyLimit {
+		h.tag = merkle.TagOf(e)
+	} else {
+		h.value = uint16(len(e.Value))
+		p.values = append(p.values, e.Value...)
+	}
+	if e.Flags != 0 {
+		b.noteSpecial(p, e)
+	}
+	p.held = append(p.held, h)
 	p.slab = append(append(p.slab, e.Key...), e.Facet...)
 	return true
 }
 
+// noteSpecial notes what is about to become the next entry of the last piece.
+func (b *builder) noteSpecial(p *piece, e *kv.Entry) {
+	at := uint32(len(p.held))
+	b.special = append(b.special, uint32(len(b.pieces)-1)<<pieceBits|at)
+	if e.Flags&kv.HasExpiry == 0 {
+		return
+	}
+	if p.expires == nil {
+		p.expires = make(map[uint32]int64)
+	}
+	p.expires[at] = e.ExpiresAt
+}
+
 // room returns the piece that takes the next entry.
 func (b *builder) room() *piece {
-	if n := len(b.pieces); n > 0 && len(b.pieces[n-1].held) < pieceLen {
-		return b.pieces[n-1]
+	if n := len(b.pieces); n > 0 {
+		last := b.pieces[n-1]
+		if len(last.held) < pieceLen {
+			return last
+		}
+		b.hashing.Go(last.hash)
 	}
 	p := &piece{held: make([]held, 0, pieceLen), slab: make([]byte, 0, 16*pieceLen)}
 	b.pieces = append(b.pieces, p)
 	return p
+}
+
+// finish hashes what is left and waits for the rest.
+func (b *builder) finish() {
+	if n := len(b.pieces); n > 0 {
+		b.pieces[n-1].hash()
+	}
+	b.hashing.Wait()
+}
+
+// hash computes the tags of a piece.
+func (p *piece) hash() {
+	at := 0
+	for i := range p.held {
+		h := &p.held[i]
+		if h.value == hashed {
+			continue
+		}
+		e, _ := p.entry(uint32(i))
+		e.Value = p.values[at : at+int(h.value)]
+		at += int(h.value)
+		h.tag = merkle.TagOf(&e)
+	}
+	p.values = nil
 }
 
 func (b *builder) at(i uint32) (*piece, *held) {
@@ -98,12 +154,16 @@ func (b *builder) at(i uint32) (*piece, *held) {
 
 // entry returns an entry without its value.
 func (b *builder) entry(i uint32) (kv.Entry, merkle.Tag) {
-	p, h := b.at(i)
+	return b.pieces[i>>pieceBits].entry(i & (pieceLen - 1))
+}
+
+func (p *piece) entry(i uint32) (kv.Entry, merkle.Tag) {
+	h := &p.held[i]
 	key := p.slab[h.name : h.name+uint32(h.key)]
 	facet := p.slab[h.name+uint32(h.key):][:h.facet]
 	e := kv.Entry{Key: key, Facet: facet, Version: h.version, Flags: h.flags}
 	if h.flags&kv.HasExpiry != 0 {
-		e.ExpiresAt = p.expires[i&(pieceLen-1)]
+		e.ExpiresAt = p.expires[i]
 	}
 	return e, h.tag
 }
@@ -116,19 +176,30 @@ func (b *builder) key(i uint32) []byte {
 // treeOf hashes the entries that belong to the set at an epoch.
 func (x *Index) treeOf(b *builder, e int64) merkle.Tree {
 	order := b.order()
-	updates := make([]merkle.Update, 0, len(order))
-	for _, o := range order {
-		entry, tag := b.entry(o.at)
-		u := merkle.Update{Key: entry.Key, Facet: entry.Facet, Tag: tag}
-		if entry.Flags != 0 || !b.mark.IsZero() { // else nothing hides it
-			if x.hidden(&entry, e) {
-				continue
-			}
+	updates := make([]merkle.Update, len(order))
+	half := len(order) / 2
+	var other sync.WaitGroup
+	other.Go(func() { x.fillUpdates(b, order[:half], updates[:half], e) })
+	x.fillUpdates(b, order[half:], updates[half:], e)
+	other.Wait()
+	for _, at := range b.special {
+		if entry, tag := b.entry(at); !x.hidden(&entry, e) {
 			x.noteDue(&entry, tag, e)
 		}
-		updates = append(updates, u)
 	}
 	return merkle.Tree{}.Apply(updates)
+}
+
+// fillUpdates makes updates of entries. To remove what is hidden from a tree that
+// is empty does nothing.
+func (x *Index) fillUpdates(b *builder, order []sortKey, updates []merkle.Update, e int64) {
+	for i, o := range order {
+		entry, tag := b.entry(o.at)
+		updates[i] = merkle.Update{Key: entry.Key, Facet: entry.Facet, Tag: tag}
+		if entry.Flags != 0 || !b.mark.IsZero() { // else nothing hides it
+			updates[i].Remove = x.hidden(&entry, e)
+		}
+	}
 }
 
 // order returns the places of all entries by name.
