@@ -155,9 +155,9 @@ func TestOptions(t *testing.T) {
 		names string // joined, empty: refused
 	}{
 		{"redis", "redis"},
-		{"all", "redis memory latency sustain"},
+		{"all", "redis memory index latency sustain"},
 		{"--runs 3 memory redis", "memory redis"},
-		{"", "redis memory latency sustain"},
+		{"", "redis memory index latency sustain"},
 		{"nonsense", ""},
 		{"redis nonsense", ""},
 		{"--conns 0 redis", ""},
