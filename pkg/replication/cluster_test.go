@@ -39,6 +39,9 @@ func startBroker(t testing.TB) *testBroker {
 func (b *testBroker) start() {
 	b.t.Helper()
 	b.server = mochi.New(&mochi.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
+	if err := b.server.AddHook(new(apart), nil); err != nil {
+		b.t.Fatal(err)
+	}
 	if err := b.server.AddHook(new(auth.AllowHook), nil); err != nil {
 		b.t.Fatal(err)
 	}
