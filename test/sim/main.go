@@ -57,6 +57,10 @@ func run(args []string, out, errOut io.Writer) int {
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
+	if o.seeds < 1 || o.workers < 1 || o.limit < 0 || f.NArg() > 0 {
+		fmt.Fprintln(errOut, "sim: -seeds and -workers are 1 or more, -for is no negative time, and there are no arguments")
+		return 2
+	}
 	if o.cpu != "" {
 		stop, err := profileTo(o.cpu)
 		if err != nil {

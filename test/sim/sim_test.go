@@ -204,6 +204,8 @@ func TestCommandLine(t *testing.T) {
 		"some":               {"-profile lossy -seeds 2 -workers 1", 0, "2 seeds"},
 		"an unknown profile": {"-profile nothing", 2, ""},
 		"an unknown flag":    {"-nothing", 2, ""},
+		"no seeds at all":    {"-seeds -3", 2, ""},
+		"an argument":        {"seed 3", 2, ""},
 	} {
 		var out bytes.Buffer
 		if code := run(strings.Fields(c.args), &out, io.Discard); code != c.code || !strings.Contains(out.String(), c.want) {
