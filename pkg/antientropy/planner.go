@@ -182,6 +182,7 @@ type comparison struct {
 	proven    bool  // roots differ at an epoch up to which both received the same
 	equal     int64 // the newest epoch with equal roots
 	differing int64 // the oldest epoch after it whose roots differ
+	told      int   // epochs that were looked at
 }
 
 // compareRoots looks at epochs from the newest on, up to the first one that is
@@ -200,6 +201,7 @@ func compareRoots(epochs []EpochPair) comparison {
 			return c
 		default:
 			c.differing = e.Epoch
+			c.told++
 		}
 	}
 	return c
@@ -214,7 +216,10 @@ func (m *planned) noteUnequal(now time.Duration, seen comparison) {
 		if seen.equal != noEpoch {
 			m.unequal = notYet
 		}
-	case m.unequal < 0 || seen.equal != noEpoch && seen.equal >= m.unequalAt:
+	case m.unequal < 0, seen.equal != noEpoch && seen.equal >= m.unequalAt,
+		// The epoch is gone though there was room for it: a truncation ended all that
+		// was kept, and nobody has seen whether it became equal.
+		seen.equal == noEpoch && seen.differing > m.unequalAt && seen.told < keptRoots:
 		m.unequal, m.unequalAt = now, seen.differing
 	}
 }

@@ -46,6 +46,12 @@ func TestPlanner(t *testing.T) {
 			}
 		})
 	}
+	// only is a peer with one epoch in common, which is not equal.
+	only := func(epoch int64) PeerState {
+		return with(func(s *PeerState) {
+			s.Epochs = []EpochPair{{Epoch: epoch, Own: []byte("a"), Theirs: []byte("b")}}
+		})
+	}
 	for name, c := range map[string]struct {
 		instance uint64
 		steps    []planStep
@@ -70,6 +76,8 @@ func TestPlanner(t *testing.T) {
 			{0, at(3, 2), "", nil}, {second, at(4, 3), "", nil}, {2 * second, at(5, 4), "", nil}, {3 * second, at(6, 5), "", nil}}},
 		"one that stays different counts, though those before it are equal": {1, []planStep{
 			{0, at(3, 2), "", nil}, {second, at(4, 2), "", nil}, {2 * second, at(5, 2), WhyVectors, futile}}},
+		"an epoch that a truncation took away may have become equal": {1, []planStep{
+			{0, only(3), "", nil}, {second, only(4), "", nil}, {2 * second, only(5), "", nil}, {3 * second, only(5), "", nil}, {4 * second, only(5), WhyVectors, futile}}},
 		"what failed is tried again as soon as it may": {1, []planStep{
 			{0, vectors, "", nil}, {unequalFor, vectors, WhyVectors, failed}, {unequalFor + second, vectors, WhyVectors, futile}}},
 		"not while replication is switched off": {1, []planStep{

@@ -27,6 +27,7 @@ type link struct {
 	a, b    *node // a dialled
 	lives   [2]int
 	arrives [2]time.Duration // the last frame to each end
+	coming  [2][]func()      // frames under way to each end, in their order
 	ended   bool
 	cut     bool        // a frame was lost, and so is all that follows
 	onEnd   func(error) // at a, if that is still there
@@ -108,6 +109,7 @@ func (l *link) pass(to *node, size int, fn func()) {
 	}
 	at := max(l.w.now+l.w.net.trip(), l.arrives[side])
 	l.arrives[side] = at
+	l.coming[side] = append(l.coming[side], fn)
 	var arrive func()
 	arrive = func() {
 		now := l.w.now
@@ -122,7 +124,10 @@ func (l *link) pass(to *node, size int, fn func()) {
 		case to.pause > now:
 			l.w.after(to.pause-now, arrive)
 		default:
-			fn()
+			// The first one that is under way: a pause may have held it back.
+			first := l.coming[side][0]
+			l.coming[side] = l.coming[side][1:]
+			first()
 		}
 	}
 	l.w.after(at-l.w.now, arrive)
