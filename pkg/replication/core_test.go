@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"testing"
@@ -237,5 +238,22 @@ func TestHeadsAreNotPublishedTooOften(t *testing.T) {
 	}
 	if heads > 1 {
 		t.Fatalf("%d heads within %v", heads, headGap)
+	}
+}
+
+// A dial that failed is news for a while: nobody dials a peer again that messages
+// reach, so nobody would take it back.
+func TestFailedDialIsNewsForAWhile(t *testing.T) {
+	c := testCore(t, "a:1")
+	for range 2 {
+		c.OnDialEnded("a:1", errors.New("no answer"))
+		c.endpoints["a:1"].dialed = c.now
+	}
+	if f := c.Status().Failing; len(f) != 1 || f[0].Reason != "no answer" {
+		t.Fatalf("failing: %v", f)
+	}
+	c.now += failingFor + 1
+	if f := c.Status().Failing; len(f) != 0 {
+		t.Fatalf("failing: %v, though nobody has dialled since", f)
 	}
 }

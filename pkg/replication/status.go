@@ -43,11 +43,15 @@ type FailingAddress struct {
 	Reason  string
 }
 
-// failing returns the addresses whose last dials failed, more than once.
+// failingFor is how long a failed dial is news. Where a peer cannot be done without,
+// it is dialled again sooner; else nobody tries, and nobody knows.
+const failingFor = 30 * time.Second
+
+// failing returns the addresses whose last dials failed, lately and more than once.
 func (c *Core) failing() []FailingAddress {
 	var list []FailingAddress
 	for _, e := range c.endpointsByAddr() {
-		if e.err != "" && !e.self && e.fails > 1 {
+		if e.err != "" && !e.self && e.fails > 1 && c.now-e.dialed <= failingFor {
 			list = append(list, FailingAddress{Address: e.addr, Reason: e.err})
 		}
 	}
