@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -40,8 +42,16 @@ func (a *app) serveCommand() *cobra.Command {
 	return cmd
 }
 
+// gcPercent lets the heap grow by half before it is collected. What lives there is
+// mostly the index, without pointers inside, so that collecting is cheap and memory
+// is not.
+const gcPercent = 50
+
 // serve runs a node until the context ends.
 func (a *app) serve(cmd *cobra.Command, _ []string) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	return a.runService(cmd.Context(), a.sources(cmd), a.open)
 }
 

@@ -305,8 +305,20 @@ func (x *Index) forgetOldest() {
 			later.inherit(l)
 		}
 		delete(x.window, l.epoch)
-		x.spare = l
+		x.spare = nil
+		if newest := x.window[x.newest().epoch]; newest != nil && 4*len(newest.recs) >= len(l.recs) {
+			x.spare = l // as much is written as before
+		}
 	}
+}
+
+// Recent returns how many changes of the last epochs are remembered.
+func (x *Index) Recent() int {
+	n := len(x.older.fresh)
+	for _, l := range x.window {
+		n += len(l.recs) + len(l.fresh)
+	}
+	return n
 }
 
 // From returns the first epoch whose root may be told.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -178,7 +179,7 @@ func (r *Repairer) Run(ctx context.Context) {
 	defer r.working.Wait()
 	tick := time.NewTicker(advanceEvery)
 	defer tick.Stop()
-	pace := new(pace)
+	pace, release := new(pace), new(release)
 	for {
 		select {
 		case <-ctx.Done():
@@ -192,6 +193,9 @@ func (r *Repairer) Run(ctx context.Context) {
 		if r.advance() {
 			r.setStride(pace.next(time.Since(begin)))
 			r.opts.OnClosed()
+			if release.due(r.recent()) {
+				debug.FreeOSMemory()
+			}
 		}
 		r.plan(ctx)
 	}
@@ -210,6 +214,31 @@ func (r *Repairer) publishLocked() {
 	c := &Closed{Sealed: r.index.Sealed(), Drained: r.index.Drained(), Roots: r.index.Roots()}
 	r.closed.Store(c)
 	r.met.closed(c)
+}
+
+// release gives memory back to the system once a time of many writes is over: the
+// collector alone would keep what the changes of those epochs took.
+type release struct{ most int }
+
+// releaseFrom is how many changes in the last epochs are many. Each took some 200
+// bytes.
+const releaseFrom = 100_000
+
+// due reports whether memory is to be given back, when so many changes of the last
+// epochs are remembered.
+func (m *release) due(recent int) bool {
+	m.most = max(m.most, recent)
+	if m.most < releaseFrom || recent > m.most/50 {
+		return false
+	}
+	m.most = 0
+	return true
+}
+
+func (r *Repairer) recent() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.index.Recent()
 }
 
 func (r *Repairer) setStride(n int64) {

@@ -375,3 +375,15 @@ func TestLimitsOfSessions(t *testing.T) {
 		t.Fatal("not just three sessions at a time")
 	}
 }
+
+func TestMemoryIsGivenBackOnceWhenWritesEnd(t *testing.T) {
+	var m release
+	for i, step := range []struct {
+		recent int
+		want   bool
+	}{{10, false}, {releaseFrom, false}, {3 * releaseFrom, false}, {releaseFrom, false}, {0, true}, {0, false}, {500, false}} {
+		if got := m.due(step.recent); got != step.want {
+			t.Fatalf("step %d: %v", i, got)
+		}
+	}
+}
