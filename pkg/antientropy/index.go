@@ -321,9 +321,6 @@ func (x *Index) Recent() int {
 	return n
 }
 
-// From returns the first epoch whose root may be told.
-func (x *Index) From() int64 { return x.from }
-
 // Sealed returns the newest epoch that has ended here: nothing of this node will
 // be stamped in it any more.
 func (x *Index) Sealed() int64 { return x.sealed.Load() }

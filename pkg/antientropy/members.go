@@ -22,7 +22,6 @@ const memberFacet = "m"
 
 // Bounds of a member's entry, in bytes.
 const (
-	maxNodeID      = 64
 	maxAddress     = 512
 	maxMemberValue = 4 << 10
 )
@@ -59,7 +58,7 @@ func EncodeMember(instance uint64, address string) []byte {
 // the error, without instance and address.
 func DecodeMember(e *kv.Entry) (Member, error) {
 	nodeID, found := strings.CutPrefix(string(e.Facet), memberFacet)
-	if !e.IsReserved() || e.IsTombstone() || !found || !isNodeID(nodeID) {
+	if !e.IsReserved() || e.IsTombstone() || !found || !address.IsNodeID(nodeID) {
 		return Member{}, fmt.Errorf("%w: facet %q", ErrMember, e.Facet)
 	}
 	m := Member{NodeID: nodeID, Version: e.Version}
@@ -75,11 +74,6 @@ func DecodeMember(e *kv.Entry) (Member, error) {
 	}
 	m.Instance, m.Address = v.Instance, v.Address
 	return m, nil
-}
-
-func isNodeID(text string) bool {
-	return len(text) >= 1 && len(text) <= maxNodeID &&
-		!strings.ContainsFunc(text, func(r rune) bool { return !address.IsNameChar(r) })
 }
 
 // Members returns the members among entries of the reserved key, sorted by

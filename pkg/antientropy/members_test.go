@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/address"
 	"merklekv/pkg/kv"
 )
 
@@ -26,7 +27,7 @@ func TestMemberHasItsGoldenForm(t *testing.T) {
 	if got := string(MemberFacet("node-1")); got != "mnode-1" {
 		t.Errorf("facet %q", got)
 	}
-	if len(MemberFacet(strings.Repeat("n", maxNodeID))) > kv.MaxFacetLen {
+	if len(MemberFacet(strings.Repeat("n", address.MaxNodeID))) > kv.MaxFacetLen {
 		t.Error("the longest node_id does not fit into a facet")
 	}
 }
@@ -59,7 +60,7 @@ func TestBadMembersAreRefused(t *testing.T) {
 		"other facet":      func(e *kv.Entry) { e.Facet = []byte("t") },
 		"empty facet":      func(e *kv.Entry) { e.Facet = nil },
 		"no node_id":       func(e *kv.Entry) { e.Facet = MemberFacet("") },
-		"long node_id":     func(e *kv.Entry) { e.Facet = MemberFacet(strings.Repeat("n", maxNodeID+1)) },
+		"long node_id":     func(e *kv.Entry) { e.Facet = MemberFacet(strings.Repeat("n", address.MaxNodeID+1)) },
 		"node_id in UTF-8": func(e *kv.Entry) { e.Facet = MemberFacet("nö") },
 		"empty value":      func(e *kv.Entry) { e.Value = nil },
 		"no instance":      func(e *kv.Entry) { e.Value = EncodeMember(0, "n1:7878") },

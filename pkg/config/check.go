@@ -13,14 +13,13 @@ import (
 
 // Greatest lengths of names, in bytes.
 const (
-	maxNodeID      = 64
 	maxTopicPrefix = 256
 	maxClientID    = 128
 )
 
 func checkNodeID(v string) error {
-	if len(v) > maxNodeID {
-		return fmt.Errorf("has %d characters; at most %d are valid", len(v), maxNodeID)
+	if len(v) > address.MaxNodeID {
+		return fmt.Errorf("has %d characters; at most %d are valid", len(v), address.MaxNodeID)
 	}
 	for _, r := range v {
 		if !address.IsNameChar(r) {

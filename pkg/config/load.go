@@ -211,7 +211,7 @@ func (l *loader) hostName() string {
 	if name == "" {
 		return "merklekv"
 	}
-	return name[:min(len(name), maxNodeID)]
+	return name[:min(len(name), address.MaxNodeID)]
 }
 
 // derive sets what follows from other keys and was not said. An empty text says

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"merklekv/pkg/internal/address"
 	"merklekv/pkg/internal/mqttlink"
 )
 
@@ -90,7 +91,7 @@ func (r *Replicator) Forget(ctx context.Context, nodeID string) error {
 			gone = gone && p.nodeID != nodeID
 		}
 	})
-	if err != nil || !gone || nodeID == r.opts.NodeID || !validNodeID(nodeID) {
+	if err != nil || !gone || nodeID == r.opts.NodeID || !address.IsNodeID(nodeID) {
 		return err
 	}
 	clearing := mqttlink.Message{Topic: r.opts.Prefix + "/nodes/" + nodeID, Retained: true}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/address"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
 )
@@ -107,7 +108,7 @@ func DecodeHead(body []byte) (*Head, error) {
 	if err := protocol.DecodeCBOR(body, &b); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if b.Instance == 0 || !validNodeID(b.NodeID) || len(b.Address) > maxAddress {
+	if b.Instance == 0 || !address.IsNodeID(b.NodeID) || len(b.Address) > maxAddress {
 		return nil, fmt.Errorf("%w: head without instance or node_id", ErrMalformed)
 	}
 	if len(b.Vector) > maxHeadItems || len(b.Epochs) > keptEpochs || len(b.Deferred) > maxHeadItems {
@@ -205,20 +206,8 @@ func DecodePresence(body []byte) (*Presence, error) {
 	if err := protocol.DecodeCBOR(body, p); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if p.Instance == 0 || !validNodeID(p.NodeID) || len(p.Address) > maxAddress {
+	if p.Instance == 0 || !address.IsNodeID(p.NodeID) || len(p.Address) > maxAddress {
 		return nil, fmt.Errorf("%w: presence without instance or node_id", ErrMalformed)
 	}
 	return p, nil
-}
-
-// validNodeID reports whether s is a node_id: 1 to 64 of A-Z a-z 0-9 . _ -
-func validNodeID(s string) bool {
-	for _, r := range s {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
-		default:
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 64
 }

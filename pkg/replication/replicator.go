@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"merklekv/pkg/internal/address"
 	"merklekv/pkg/internal/mqttlink"
 	"merklekv/pkg/protocol"
 )
@@ -142,7 +143,7 @@ func New(o Options) (*Replicator, error) {
 // complete checks the options and fills in what has a default.
 func (o Options) complete() (Options, error) {
 	var errs []error
-	if !validNodeID(o.NodeID) {
+	if !address.IsNodeID(o.NodeID) {
 		errs = append(errs, fmt.Errorf("node_id %q is not 1 to 64 of A-Z a-z 0-9 . _ -", o.NodeID))
 	}
 	if o.Prefix == "" {

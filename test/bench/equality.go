@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
+
+	"merklekv/test/nodes"
 )
 
 // equality asks a node under load, again and again, whether all replicas hold a
@@ -24,18 +24,13 @@ const (
 
 // watchEquality asks until ctx ends.
 func watchEquality(ctx context.Context, addr string) (e equality, err error) {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return e, fmt.Errorf("watch equality: %w", err)
-	}
-	defer conn.Close()
-	lines := bufio.NewReader(conn)
+	n := nodes.Node{Name: addr, Address: addr}
 	for rest(ctx, equalityEvery) == nil {
-		version, err := markedVersion(conn, lines)
+		version, err := markedVersion(n)
 		if err != nil {
 			return e, err
 		}
-		if err := e.until(ctx, conn, lines, version); err != nil {
+		if err := e.until(ctx, n, version); err != nil {
 			return e, err
 		}
 	}
@@ -43,34 +38,27 @@ func watchEquality(ctx context.Context, addr string) (e equality, err error) {
 }
 
 // markedVersion writes a key and returns the version that it got.
-func markedVersion(conn net.Conn, lines *bufio.Reader) (string, error) {
-	if _, err := ask(conn, lines, "SET bench:equality now"); err != nil {
+func markedVersion(n nodes.Node) (string, error) {
+	if _, err := n.Do("SET bench:equality now"); err != nil {
 		return "", err
 	}
-	line, err := ask(conn, lines, "DEBUG KEY bench:equality")
+	lines, err := n.Report("DEBUG KEY bench:equality")
 	if err != nil {
 		return "", err
 	}
-	version := ""
-	for ; line != "END"; line, err = next(lines) {
-		if err != nil {
-			return "", err
-		}
-		if v, found := strings.CutPrefix(line, "version:"); found {
-			version = v
+	for _, line := range lines {
+		if version, found := strings.CutPrefix(line, "version:"); found {
+			return version, nil
 		}
 	}
-	if version == "" {
-		return "", errors.New("DEBUG KEY tells no version")
-	}
-	return version, nil
+	return "", errors.New("DEBUG KEY tells no version")
 }
 
 // until asks until the answer is EQUAL, or ctx ends.
-func (e *equality) until(ctx context.Context, conn net.Conn, lines *bufio.Reader, version string) error {
+func (e *equality) until(ctx context.Context, n nodes.Node, version string) error {
 	start := time.Now()
 	for ctx.Err() == nil {
-		verdict, err := ask(conn, lines, "CONVERGED "+version)
+		verdict, err := n.Do("CONVERGED " + version)
 		if err != nil {
 			return err
 		}
@@ -92,16 +80,4 @@ func (e *equality) until(ctx context.Context, conn net.Conn, lines *bufio.Reader
 		}
 	}
 	return nil
-}
-
-func ask(conn net.Conn, lines *bufio.Reader, request string) (string, error) {
-	if _, err := fmt.Fprintf(conn, "%s\r\n", request); err != nil {
-		return "", err
-	}
-	return next(lines)
-}
-
-func next(lines *bufio.Reader) (string, error) {
-	line, err := lines.ReadString('\n')
-	return strings.TrimRight(line, "\r\n"), err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -65,22 +66,13 @@ func runIndex(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	return firstError(
+	return errors.Join(
 		b.verdict(perKey <= indexBytes, "%.1f bytes a key, at most %d", perKey, indexBytes),
 		b.verdict(million(hash) <= indexBuild, "tags and trie of sorted entries, for a million: %v, at most %v", million(hash), indexBuild),
 		b.verdict(root <= indexRoot, "exact root after one write: %v, at most %v", root, indexRoot),
 		b.verdict(update <= indexUpdate, "an update in the background, %d at a time, all of it: %v, at most %v a core", indexBatch, update, indexUpdate),
 		b.verdict(overhead <= indexOverhead, "at 100,000 writes/s one takes %v more while an index is kept, at most %v", overhead, indexOverhead),
 	)
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func newStoreOf(b *bench, clock func() int64) (*store.Store, error) {

@@ -147,6 +147,15 @@ func IsNameChar(r rune) bool {
 		r == '.' || r == '_' || r == '-'
 }
 
+// MaxNodeID is the greatest length of a node_id, in bytes.
+const MaxNodeID = 64
+
+// IsNodeID reports whether s is a node_id: 1 to 64 of A-Z a-z 0-9 . _ -
+func IsNodeID(s string) bool {
+	return len(s) >= 1 && len(s) <= MaxNodeID &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !IsNameChar(r) })
+}
+
 // Reach returns the host:port at which a listener on this machine is reached
 // from this machine: an unspecified address becomes the loopback one.
 func Reach(bindAddress string, port int) string {

@@ -81,3 +81,14 @@ func TestReach(t *testing.T) {
 		}
 	}
 }
+
+func TestIsNodeID(t *testing.T) {
+	for id, want := range map[string]bool{
+		"a": true, "node-1.eu_west": true, strings.Repeat("x", MaxNodeID): true,
+		"": false, strings.Repeat("x", MaxNodeID+1): false, "a b": false, "a/b": false, "ä": false,
+	} {
+		if IsNodeID(id) != want {
+			t.Errorf("IsNodeID(%q) is not %v", id, want)
+		}
+	}
+}
