@@ -13,12 +13,21 @@ import (
 	"context"
 	"errors"
 
+	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
 )
 
 // Ticket is a place in the order of appended records. The zero Ticket is durable
 // from the beginning: a caller that wrote nothing waits for nothing.
 type Ticket uint64
+
+// Mark is a place in an origin's sequence of changes, and the stamp of the change
+// there.
+type Mark struct {
+	Origin uint64
+	Seq    uint64
+	Stamp  hlc.Timestamp
+}
 
 // ErrClosed is returned by a journal that was closed.
 var ErrClosed = errors.New("journal is closed")
@@ -27,11 +36,21 @@ var ErrClosed = errors.New("journal is closed")
 //
 // All methods may be called by several goroutines at once.
 type Journal interface {
-	// Append adds an accepted change and returns its ticket. Origin and Seq, where
-	// Seq is not 0, say which place in its origin's sequence is durable together
-	// with the entry: from them comes the vector of what was applied. Append copies
-	// what it keeps, does no I/O and does not block. Tickets never decrease.
+	// Append adds an accepted change, whose entry takes the place of what the
+	// journal held under its name, and returns its ticket. Origin and Seq, where Seq
+	// is not 0, say which place in its origin's sequence is durable together with
+	// the entry: from them comes the vector of what was applied. Append copies what
+	// it keeps, does no I/O and does not block. Tickets never decrease.
 	Append(c *kv.Change) Ticket
+
+	// Note records that a change was received whose entry is not kept, because it
+	// lost or was there already: only its place counts. Like Append it keeps its
+	// place in the order, so it is never durable before what was appended earlier.
+	Note(origin, seq uint64, stamp hlc.Timestamp) Ticket
+
+	// Vouch records that all changes of an origin up to a place count as received:
+	// what they left behind was appended before, entry by entry.
+	Vouch(m Mark) Ticket
 
 	// Durable returns the greatest ticket that is durable. All smaller ones are.
 	Durable() Ticket
@@ -40,6 +59,11 @@ type Journal interface {
 	// durable: ctx's own, ErrClosed, or that of a failed sync, after which no
 	// further ticket ever becomes durable.
 	Wait(ctx context.Context, t Ticket) error
+
+	// Received returns the vector of what was applied, as it was durable when the
+	// journal was opened: for each origin the end of what was received without a
+	// gap, in no particular order.
+	Received() []Mark
 
 	// Load calls fn for every entry that is in the journal, in no particular
 	// order, and stops at the first error, which it returns. The entry is valid

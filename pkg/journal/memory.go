@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 
+	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
 )
 
@@ -14,6 +15,15 @@ var _ Journal = Memory{}
 
 // Append keeps nothing; the ticket it returns is durable already.
 func (Memory) Append(*kv.Change) Ticket { return 0 }
+
+// Note keeps nothing.
+func (Memory) Note(uint64, uint64, hlc.Timestamp) Ticket { return 0 }
+
+// Vouch keeps nothing.
+func (Memory) Vouch(Mark) Ticket { return 0 }
+
+// Received returns nothing: what was received is forgotten with the process.
+func (Memory) Received() []Mark { return nil }
 
 // Durable returns the zero ticket, the only one there is.
 func (Memory) Durable() Ticket { return 0 }

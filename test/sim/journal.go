@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"merklekv/pkg/hlc"
 	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 )
@@ -28,6 +29,10 @@ func (d *disk) Append(c *kv.Change) journal.Ticket {
 	d.tickets++
 	return d.tickets
 }
+
+func (d *disk) Note(uint64, uint64, hlc.Timestamp) journal.Ticket { return d.tickets }
+func (d *disk) Vouch(journal.Mark) journal.Ticket                 { return d.tickets }
+func (d *disk) Received() []journal.Mark                          { return nil }
 
 func (d *disk) Durable() journal.Ticket                    { return d.tickets }
 func (d *disk) Wait(context.Context, journal.Ticket) error { return nil }

@@ -2,8 +2,10 @@
 package journaltest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,6 +43,7 @@ func Run(t *testing.T, k Kind) {
 		})
 	}
 	t.Run("what was durable is there again", func(t *testing.T) { keeps(t, k) })
+	t.Run("so is the vector of what was received", func(t *testing.T) { keepsVector(t, k) })
 }
 
 func change(i int) *kv.Change {
@@ -63,7 +66,7 @@ func load(t *testing.T, j journal.Journal) map[string]string {
 	t.Helper()
 	held := make(map[string]string)
 	err := j.Load(func(e *kv.Entry) error {
-		held[string(e.Key)] = fmt.Sprintf("%s %v %d", e.Value, e.Version, e.Flags)
+		held[string(e.Key)+string(e.Facet)] = fmt.Sprintf("%s %v %d", e.Value, e.Version, e.Flags)
 		return nil
 	})
 	if err != nil {
@@ -122,6 +125,42 @@ func keeps(t *testing.T, k Kind) {
 		if got[key] != value {
 			t.Errorf("%s is %q, want %q", key, got[key], value)
 		}
+	}
+	if err := j.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// keepsVector has one origin whose changes came in order, one with a gap that
+// stays, one whose gap closes, one of which all was vouched for, and one that is
+// noted only.
+func keepsVector(t *testing.T, k Kind) {
+	j := k.Open(t)
+	if got := j.Received(); len(got) > 0 {
+		t.Errorf("an empty journal has received %v", got)
+	}
+	entry := func(origin, seq uint64) journal.Ticket {
+		return j.Append(&kv.Change{Origin: origin, Seq: seq, Entry: kv.Entry{
+			Key:     fmt.Appendf(nil, "%d/%d", origin, seq),
+			Version: kv.Version{HLC: hlc.Timestamp(1000*origin + seq), Instance: origin},
+		}})
+	}
+	for _, c := range [][2]uint64{{1, 1}, {1, 2}, {2, 1}, {2, 3}, {3, 2}, {3, 3}, {3, 1}, {4, 9}, {6, 0}} {
+		entry(c[0], c[1])
+	}
+	j.Vouch(journal.Mark{Origin: 4, Seq: 8, Stamp: 4008})
+	j.Vouch(journal.Mark{Origin: 1, Seq: 1, Stamp: 1001}) // known already
+	wait(t, j, j.Note(5, 1, 5001))
+	want := []journal.Mark{{Origin: 1, Seq: 2, Stamp: 1002}, {Origin: 2, Seq: 1, Stamp: 2001},
+		{Origin: 3, Seq: 3, Stamp: 3003}, {Origin: 4, Seq: 9, Stamp: 4009}, {Origin: 5, Seq: 1, Stamp: 5001}}
+	if k.Reopen == nil {
+		want = nil
+	} else {
+		j = k.Reopen(t, j)
+	}
+	got := slices.SortedFunc(slices.Values(j.Received()), func(a, b journal.Mark) int { return cmp.Compare(a.Origin, b.Origin) })
+	if !slices.Equal(got, want) {
+		t.Errorf("received %v, want %v", got, want)
 	}
 	if err := j.Close(); err != nil {
 		t.Errorf("Close: %v", err)
