@@ -177,7 +177,7 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 		},
 		Replica: n.store, Millis: n.median.Millis, Wall: n.median.Wall, MaxDrift: n.maxDrift,
 		Closed: n.closedEpochs, Session: n.serveSession, Repairs: func() bool { return n.repair.Limits().Enabled },
-		Report: n.median.Report, ReadOnly: n.store.SetReadOnly, Registerer: n.registry, Logger: logger,
+		Report: n.median.Report, ReadOnly: n.giveWay, Registerer: n.registry, Logger: logger,
 	})
 	if err != nil {
 		return fmt.Errorf("open replication: %w", err)
@@ -293,6 +293,9 @@ var errShutdown = errors.New("a client said SHUTDOWN")
 func (n *Node) advertised() string {
 	return n.config.Network.Advertised(n.server.Addr().(*net.TCPAddr).Port)
 }
+
+// giveWay ends clients' writes while another node of the same node_id takes over.
+func (n *Node) giveWay(why string) { n.store.SetReadOnly("rival", why) }
 
 func (n *Node) servePeer(ctx context.Context, conn net.Conn, rest []byte) {
 	n.replication.ServePeer(ctx, conn, rest)

@@ -12,14 +12,7 @@ func (s *Store) checkWrite(key []byte) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
-	return s.checkReadOnly()
-}
-
-func (s *Store) checkReadOnly() error {
-	if why := s.readOnly.Load(); why != nil {
-		return &kv.ReadOnlyError{Why: *why}
-	}
-	return nil
+	return s.readOnly.err()
 }
 
 // CheckKey returns kv.ErrInvalidKey or kv.ErrKeyTooLong for what no client may

@@ -75,7 +75,7 @@ func (s *Store) checkReserved(facet []byte) error {
 	if len(facet) == 0 || len(facet) > kv.MaxFacetLen {
 		return fmt.Errorf("%w: reserved facet of %d bytes", kv.ErrInvalidEntry, len(facet))
 	}
-	return s.checkReadOnly()
+	return s.readOnly.err()
 }
 
 // Truncate removes all keys, here at once and on other nodes when they hear of it:
@@ -86,7 +86,7 @@ func (s *Store) checkReserved(facet []byte) error {
 // It fails with a *kv.ReadOnlyError, or with kv.ErrStorageFull when the system has
 // no memory, and has then changed nothing.
 func (s *Store) Truncate() (journal.Ticket, error) {
-	if err := s.checkReadOnly(); err != nil {
+	if err := s.readOnly.err(); err != nil {
 		return 0, err
 	}
 	// With all shards locked nobody can read a value from before the mark and

@@ -136,7 +136,7 @@ func TestReservedWritesAreRefused(t *testing.T) {
 	if _, err := s.SetReserved([]byte("m"), nil); err != nil {
 		t.Fatal(err)
 	}
-	s.SetReadOnly("it is a test")
+	s.SetReadOnly("test", "it is a test")
 	var readOnly *kv.ReadOnlyError
 	if _, err := s.SetReserved([]byte("m"), nil); !errors.As(err, &readOnly) {
 		t.Errorf("SetReserved: %v", err)

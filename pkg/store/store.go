@@ -63,9 +63,9 @@ type Store struct {
 	changed chan struct{}
 
 	limit    atomic.Int64
-	used     atomic.Int64           // bytes of the slots of linked records, and of the tables
-	readOnly atomic.Pointer[string] // why, nil when writes are taken
-	ties     atomic.Int64           // equal versions with different content
+	used     atomic.Int64 // bytes of the slots of linked records, and of the tables
+	ties     atomic.Int64 // equal versions with different content
+	readOnly readOnly
 
 	shards [numShards]shard
 }
@@ -172,14 +172,10 @@ func (s *Store) announce() {
 }
 
 // SetReadOnly makes every client write fail with a *kv.ReadOnlyError that says
-// why, until it is called with "". Remote entries are applied all the same.
-func (s *Store) SetReadOnly(why string) {
-	if why == "" {
-		s.readOnly.Store(nil)
-		return
-	}
-	s.readOnly.Store(&why)
-}
+// why, until the same source calls it with "". Sources do not know of each other:
+// writes are taken when none has a reason, and the one that has had one for the
+// longest is told. Remote entries are applied all the same.
+func (s *Store) SetReadOnly(source, why string) { s.readOnly.set(source, why) }
 
 // SetMemoryLimit changes the limit for client writes; 0 is no limit.
 func (s *Store) SetMemoryLimit(bytes int64) { s.limit.Store(bytes) }

@@ -137,11 +137,11 @@ func TestRefusals(t *testing.T) {
 	if _, _, err := s.Append(nil, []byte("k"), []byte("y")); !errors.Is(err, kv.ErrValueTooLong) {
 		t.Errorf("Append beyond the limit: %v", err)
 	}
-	s.SetReadOnly("stepping down")
+	s.SetReadOnly("rival", "stepping down")
 	if _, _, err := s.Delete([]byte("k")); !errors.As(err, &readOnly) || readOnly.Why != "stepping down" {
 		t.Errorf("write while read only: %v", err)
 	}
-	s.SetReadOnly("")
+	s.SetReadOnly("rival", "")
 	clock.set(testStart - testDrift - 30_000)
 	if _, err := s.Set([]byte("k"), nil); !errors.As(err, &readOnly) || readOnly.Why != "clock ahead by 1m30s" {
 		t.Errorf("write with a clock that ran ahead: %v", err)
