@@ -106,9 +106,9 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 }
 
 func TestConfigCheck(t *testing.T) {
-	good := writeFile(t, "node_id = \"n\"\nmqtt.broker_address = \"b\"\nstorage.persistence_enabled = true\n")
+	good := writeFile(t, "node_id = \"n\"\nmqtt.broker_address = \"b\"\nnetwork.reply_style = \"plain\"\n")
 	code, stdout, stderr := invoke(t, nil, "config", "check", "--config", good)
-	if code != exitOK || stdout != "configuration is valid\n" || !strings.Contains(stderr, "storage.persistence_enabled") {
+	if code != exitOK || stdout != "configuration is valid\n" || !strings.Contains(stderr, "network.reply_style") {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
 	bad := writeFile(t, "node_id = \"n\"\nbind_port = 1\n[network]\nbind_port = 0\n")

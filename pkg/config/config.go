@@ -140,14 +140,18 @@ type Storage struct {
 	MemoryLimitMB int `koanf:"memory_limit_mb"`
 	// PersistenceEnabled keeps data on disk; false by default.
 	PersistenceEnabled bool `koanf:"persistence_enabled"`
-	// DataDir is the directory of the journal, "data" by default.
+	// DataDir is the directory that holds the data, "data" by default. It is for
+	// one node alone.
 	DataDir string `koanf:"data_dir"`
-	// Fsync says when a write is on the disk: always (before it is
-	// acknowledged, the default), interval or never.
+	// Fsync says what an acknowledged write has behind it. With always, the
+	// default, it was forced to the disk. With interval it was handed to the
+	// operating system, which outlives the process, and is forced to the disk
+	// within a second. With never the system writes it when it likes.
 	Fsync string `koanf:"fsync"`
 	// BackupInterval lies between two backups, in hours, 24 by default.
 	BackupInterval int `koanf:"backup_interval_hours"`
-	// BackupDir receives backups; empty, the default, makes none.
+	// BackupDir receives backups; empty, the default, makes none. It needs
+	// PersistenceEnabled.
 	BackupDir string `koanf:"backup_dir"`
 	// BackupKeep is how many backups are kept, 7 by default.
 	BackupKeep int `koanf:"backup_keep"`

@@ -250,6 +250,10 @@ func notices(loaded *Loaded, node bool) []string {
 	if len(later) > 0 {
 		all = append(all, "set, but without effect in this version: "+strings.Join(later, ", "))
 	}
+	if unused := withoutPersistence(loaded); len(unused) > 0 {
+		all = append(all, "set, but without effect while storage.persistence_enabled is false: "+
+			strings.Join(unused, ", ")+"; data are in memory only")
+	}
 	if n := len(loaded.Config.Security.ClusterSecret); n > 0 && n < goodSecret {
 		all = append(all, fmt.Sprintf("security.cluster_secret is short: use at least %d random characters", goodSecret))
 	}
@@ -259,6 +263,18 @@ func notices(loaded *Loaded, node bool) []string {
 			"reach this node", network.BindAddress, network.Advertised(network.BindPort)))
 	}
 	return all
+}
+
+// withoutPersistence returns the keys by which somebody seems to expect that data
+// are kept, though they are not.
+func withoutPersistence(loaded *Loaded) []string {
+	var unused []string
+	for _, name := range []string{"storage.data_dir", "storage.fsync"} {
+		if !loaded.Config.Storage.PersistenceEnabled && loaded.Origins[name].Layer != FromDefault {
+			unused = append(unused, name)
+		}
+	}
+	return unused
 }
 
 // goodSecret is the length, in bytes, below which a secret can be guessed.

@@ -74,7 +74,9 @@ func TestEveryKeyOfEveryLayerReachesTheConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		loaded, err := Load(Sources{Partial: true, Environ: []string{key.Env() + "=" + text, "MERKLE_KV_MQTT_USERNAME=u"}})
+		loaded, err := Load(Sources{Partial: true, Environ: []string{
+			key.Env() + "=" + text, "MERKLE_KV_MQTT_USERNAME=u", "MERKLE_KV_STORAGE_PERSISTENCE_ENABLED=true",
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,9 +219,9 @@ memory_limit_mb = 9223372036854775807
 
 func TestNotices(t *testing.T) {
 	loaded := mustLoad(t, Sources{File: writeFile(t, "n.toml",
-		required+"[storage]\npersistence_enabled = true\n[security]\ncluster_secret = \"short\"\n")})
+		required+"network.reply_style = \"plain\"\n[storage]\npersistence_enabled = true\nfsync = \"never\"\n[security]\ncluster_secret = \"short\"\n")})
 	got := strings.Join(loaded.Notices, "\n")
-	if len(loaded.Notices) != 2 || !strings.Contains(got, "without effect in this version: storage.persistence_enabled") ||
+	if len(loaded.Notices) != 2 || !strings.Contains(got, "without effect in this version: network.reply_style") ||
 		!strings.Contains(got, "security.cluster_secret is short") {
 		t.Errorf("got %q", got)
 	}
@@ -227,6 +229,14 @@ func TestNotices(t *testing.T) {
 		t.Error("a notice shows a secret")
 	}
 	if got := mustLoad(t, Sources{File: writeFile(t, "n.toml", required)}).Notices; len(got) > 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Whoever says where the data go expects them to be kept.
+func TestNoticeOfDataThatAreNotKept(t *testing.T) {
+	got := mustLoad(t, Sources{File: writeFile(t, "n.toml", required+"[storage]\ndata_dir = \"/d\"\n")}).Notices
+	if len(got) != 1 || !strings.Contains(got[0], "persistence_enabled is false: storage.data_dir") {
 		t.Errorf("got %q", got)
 	}
 }

@@ -123,18 +123,20 @@ func storageKeys() []Key {
 	return []Key{
 		{Name: "storage.memory_limit_mb", Kind: Int, Unit: "MiB", Min: 1, Max: maxMiB, Reloadable: true,
 			Meaning: "what clients' writes may fill; replicated changes are applied beyond it"},
-		{Name: "storage.persistence_enabled", Kind: Bool, Status: Later,
-			Meaning: "keep the data on disk"},
-		{Name: "storage.data_dir", Flag: "data-dir", check: checkPath, Status: Later,
-			Meaning: "directory of the journal"},
-		{Name: "storage.fsync", Choices: []string{"always", "interval", "never"}, Status: Later,
-			Meaning: "when a write is forced to the disk; always does so before it is acknowledged"},
-		{Name: "storage.backup_interval_hours", Kind: Int, Unit: "h", Min: 1, Max: 24 * 366, Status: Later,
+		{Name: "storage.persistence_enabled", Kind: Bool,
+			Meaning: "keep the data on disk, so that they outlive the process and the machine's restart"},
+		{Name: "storage.data_dir", Flag: "data-dir", check: checkPath,
+			Meaning: "directory that holds the data; made if it is not there, for one node alone"},
+		{Name: "storage.fsync", Choices: []string{"always", "interval", "never"},
+			Meaning: "what an acknowledged write has behind it: with always it was forced to the disk, together with all that " +
+				"waited; with interval it was handed to the system, which outlives a killed process, and is forced to the disk " +
+				"within a second; with never it was handed to the system, which writes it when it likes"},
+		{Name: "storage.backup_interval_hours", Kind: Int, Unit: "h", Min: 1, Max: 24 * 366, Reloadable: true,
 			Meaning: "time between two backups"},
-		{Name: "storage.backup_dir", check: checkPath, Status: Later,
-			Meaning: "directory that receives backups; empty makes none"},
-		{Name: "storage.backup_keep", Kind: Int, Min: 1, Max: maxCount, Status: Later,
-			Meaning: "backups that are kept"},
+		{Name: "storage.backup_dir", check: checkPath,
+			Meaning: "directory that receives backups, best on another disk; empty makes none"},
+		{Name: "storage.backup_keep", Kind: Int, Min: 1, Max: maxCount, Reloadable: true,
+			Meaning: "backups of this node that are kept; older ones are removed once a new one is whole"},
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -136,8 +137,24 @@ func (c Config) contradictions() []Problem {
 		}
 		names[user] = true
 	}
+	found = append(found, c.Storage.contradictions()...)
 	found = append(found, c.ownBroker()...)
 	return append(found, c.sharedPorts()...)
+}
+
+// contradictions finds backups that cannot be made.
+func (s Storage) contradictions() []Problem {
+	const key = "storage.backup_dir"
+	switch {
+	case s.BackupDir == "":
+		return nil
+	case !s.PersistenceEnabled:
+		return []Problem{{Key: key, What: "needs storage.persistence_enabled, which is false: " +
+			"a backup is a copy of what is on disk; enable it, or leave backup_dir empty"}}
+	case filepath.Clean(s.BackupDir) == filepath.Clean(s.DataDir):
+		return []Problem{{Key: key, What: "is storage.data_dir too; backups need a directory of their own"}}
+	}
+	return nil
 }
 
 // ownBroker finds an in-process broker that would turn its own node away.

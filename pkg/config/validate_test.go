@@ -94,6 +94,11 @@ func TestRulesOfTheRest(t *testing.T) {
 		{"storage.fsync", "is none of always, interval, never", func(c *Config) { c.Storage.Fsync = "x" }},
 		{"storage.fsync", "must not be empty", func(c *Config) { c.Storage.Fsync = "" }},
 		{"storage.data_dir", "NUL", func(c *Config) { c.Storage.DataDir = "\x00" }},
+		{"storage.backup_dir", "needs storage.persistence_enabled", func(c *Config) { c.Storage.BackupDir = "b" }},
+		{"storage.backup_dir", "is storage.data_dir too", func(c *Config) {
+			c.Storage.PersistenceEnabled, c.Storage.BackupDir = true, "./data/"
+		}},
+		{"", "", func(c *Config) { c.Storage.PersistenceEnabled, c.Storage.BackupDir = true, "data/backups" }},
 		{"storage.backup_interval_hours", "0 is not between", func(c *Config) { c.Storage.BackupInterval = 0 }},
 		{"logging.level", "is none of trace", func(c *Config) { c.Logging.Level = "warning" }},
 		{"admin.bind_port", "7878 is the port of network.bind_port already", func(c *Config) { c.Admin.BindPort = 7878 }},
