@@ -3,9 +3,9 @@
 //
 //	5  cmd/merklekv
 //	4  pkg/node
-//	3  pkg/{server,replication,antientropy,store,broker,client,admin,config}
-//	2  pkg/{protocol,merkle,journal}
-//	1  pkg/kv
+//	3  pkg/{server,replication,antientropy,store,broker,client,admin,config,backup}
+//	2  pkg/{protocol,merkle,journal,volume}
+//	1  pkg/{kv,vector}
 //	0  pkg/hlc  pkg/logging  pkg/internal/...
 //
 // A package imports only from a lower line, never from its own: what it needs of a neighbour it
@@ -38,10 +38,13 @@ var lines = map[string]int{
 	"pkg/client":      3,
 	"pkg/admin":       3,
 	"pkg/config":      3,
+	"pkg/backup":      3,
 	"pkg/protocol":    2,
 	"pkg/merkle":      2,
 	"pkg/journal":     2,
+	"pkg/volume":      2,
 	"pkg/kv":          1,
+	"pkg/vector":      1,
 	"pkg/hlc":         0,
 	"pkg/logging":     0,
 	"pkg/internal":    0,
