@@ -17,6 +17,7 @@ import (
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
 	"merklekv/pkg/replication"
+	"merklekv/pkg/vector"
 )
 
 // change is change seq of instance 0xabc.
@@ -82,7 +83,7 @@ func TestTailLines(t *testing.T) {
 
 func TestTailHeads(t *testing.T) {
 	h := &replication.Head{NodeID: "node1", Instance: 5, Counter: 9, Wall: 1_700_000_000_123, Address: "host:1", Paused: true,
-		Last: replication.Mark{Seq: 3}, Epochs: []replication.EpochHead{{Epoch: 17, Root: bytes.Repeat([]byte{0xab}, 32), Count: 4}}}
+		Last: vector.Mark{Seq: 3}, Epochs: []replication.EpochHead{{Epoch: 17, Root: bytes.Repeat([]byte{0xab}, 32), Count: 4}}}
 	const want = "2023-11-14T22:13:20.123Z node1 3 HEAD 9 at host:1 epoch 17 root abababababababab entries 4 paused"
 	if got := tailed(t, tailFlags{heads: true}, &replication.Heard{Head: h}); got[0] != want {
 		t.Errorf("got %s\nwant %s", got[0], want)

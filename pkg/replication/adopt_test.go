@@ -6,6 +6,7 @@ import (
 
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 func TestEqualRootsEndAGap(t *testing.T) {
@@ -37,11 +38,11 @@ func TestNoRootBelowAnAdoptionIsTold(t *testing.T) {
 		t.Fatalf("told %v before", got)
 	}
 	h := rootHead(5, coreEpoch, 'r', 0)
-	missed := Mark{1, hlc.At((coreEpoch - 3) * hlc.MillisPerEpoch)}
-	newest := Mark{1, hlc.At((coreEpoch-1)*hlc.MillisPerEpoch) + 1}
+	missed := vector.Mark{Seq: 1, HLC: hlc.At((coreEpoch - 3) * hlc.MillisPerEpoch)}
+	newest := vector.Mark{Seq: 1, HLC: hlc.At((coreEpoch-1)*hlc.MillisPerEpoch) + 1}
 	h.Last, h.Vector = newest, []protocol.VectorItem{
 		{Instance: 1, Seq: 1, HLC: uint64(newest.HLC)}, {Instance: 9, Seq: 1, HLC: uint64(missed.HLC)}}
-	h.Epochs[0].Marks = []Mark{newest, missed}
+	h.Epochs[0].Marks = []vector.Mark{newest, missed}
 	c.OnHead(h, ViaMQTT)
 	h.Counter++
 	c.at(c.now+adoptAfter).OnHead(h, ViaMQTT)

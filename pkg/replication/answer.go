@@ -3,6 +3,7 @@ package replication
 import (
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 // entriesHead is what the head of the entries in a frame takes at most, in bytes.
@@ -12,7 +13,7 @@ const entriesHead = 9
 type Answer struct {
 	rep     Replica
 	send    func(payload ...[]byte) error // one frame of entries
-	theirs  *Vector
+	theirs  *vector.Vector
 	mine    []protocol.VectorItem
 	origins map[uint64]bool // nil: all
 	repair  bool            // the peer repairs by a session what the log has lost

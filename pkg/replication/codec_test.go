@@ -15,6 +15,7 @@ import (
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden messages")
@@ -22,15 +23,15 @@ var update = flag.Bool("update", false, "rewrite the golden messages")
 func sampleHead() *Head {
 	return &Head{
 		NodeID: "node1", Instance: 7, Started: 1_700_000_000_000, Counter: 3, Wall: 1_700_000_005_000,
-		Last: Mark{12, hlc.At(1_700_000_004_000)}, Greatest: kv.Version{HLC: hlc.At(1_700_000_004_500), Instance: 9},
+		Last: vector.Mark{Seq: 12, HLC: hlc.At(1_700_000_004_000)}, Greatest: kv.Version{HLC: hlc.At(1_700_000_004_500), Instance: 9},
 		Params: testParams, Address: "node1:7878",
 		Vector: []protocol.VectorItem{
 			{Instance: 7, Seq: 12, HLC: uint64(hlc.At(1_700_000_004_000))},
 			{Instance: 9, Seq: 5, HLC: uint64(hlc.At(1_700_000_004_500))},
 		},
 		Epochs: []EpochHead{
-			{Epoch: 1_700_000_004, Marks: []Mark{{12, hlc.At(1_700_000_004_000)}, {5, hlc.At(1_700_000_004_500)}}},
-			{Epoch: 1_700_000_003, Root: []byte{1, 2, 3}, Count: 4, Marks: []Mark{{2, hlc.At(1_700_000_003_000)}, {}}},
+			{Epoch: 1_700_000_004, Marks: []vector.Mark{{Seq: 12, HLC: hlc.At(1_700_000_004_000)}, {Seq: 5, HLC: hlc.At(1_700_000_004_500)}}},
+			{Epoch: 1_700_000_003, Root: []byte{1, 2, 3}, Count: 4, Marks: []vector.Mark{{Seq: 2, HLC: hlc.At(1_700_000_003_000)}, {}}},
 		},
 		Deferred: []Deferred{{Instance: 11, Seq: 6, Due: 1_700_000_100_000}},
 	}

@@ -9,6 +9,7 @@ import (
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 // CoreOptions configure a Core. All functions are called by the goroutine that
@@ -48,7 +49,7 @@ type Core struct {
 	log *slog.Logger
 
 	now       time.Duration // since the start
-	vec       *Vector
+	vec       *vector.Vector
 	roots     rootGuard
 	paused    bool
 	asked     time.Duration // when peers were last asked for heads
@@ -124,7 +125,7 @@ func newCore(set CoreOptions, rep Replica, met *metrics, log *slog.Logger) *Core
 	}
 	return &Core{
 		set: set, rep: rep, met: met, log: log,
-		vec: NewVector(), peers: make(map[uint64]*peer),
+		vec: vector.New(), peers: make(map[uint64]*peer),
 		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
 		deferred: make(map[uint64]postponed), wants: make(map[uint64]*want),
 		pulling: make(map[uint64]string), rivals: make(map[uint64]*rival), active: make(map[uint64]time.Duration), pending: make(map[uint64]adoption),
@@ -182,7 +183,7 @@ func (c *Core) step() {
 // gaps, so where they end in each epoch is all there is to know.
 func (c *Core) readOwn() {
 	me := c.set.Instance
-	c.rep.OwnMarks(func(seq uint64, clock hlc.Timestamp) { c.vec.Adopt(me, Mark{seq, clock}) })
+	c.rep.OwnMarks(func(seq uint64, clock hlc.Timestamp) { c.vec.Adopt(me, vector.Mark{Seq: seq, HLC: clock}) })
 }
 
 // HeadNow returns the body of a new head, for a link.
@@ -192,7 +193,7 @@ func (c *Core) HeadNow() []byte { return EncodeHead(c.head()) }
 // ascending instance: the vector of an answer to a pull.
 func (c *Core) Held() []protocol.VectorItem {
 	c.readOwn()
-	return c.vec.Items()
+	return vectorItems(c.vec)
 }
 
 // head returns a new head.
@@ -273,7 +274,7 @@ func (c *Core) OnBatch(b *Batch) {
 	p.heard, p.heardMQTT = c.now, c.now
 	gap := b.First > c.vec.Prefix(b.Instance).Seq+1
 	r := c.merge(b.Changes)
-	p.note(b.Instance, Mark{b.Last(), r.newest})
+	p.note(b.Instance, vector.Mark{Seq: b.Last(), HLC: r.newest})
 	if !gap && !r.stub {
 		return
 	}
@@ -349,7 +350,7 @@ func (c *Core) record(ch *kv.Change) {
 		return
 	}
 	c.touch(ch.Origin)
-	if !c.room(ch.Origin) || c.vec.Add(ch.Origin, ch.Seq, ch.Entry.Version.HLC) == addedNowhere {
+	if !c.room(ch.Origin) || c.vec.Add(ch.Origin, ch.Seq, ch.Entry.Version.HLC) == vector.Nowhere {
 		c.met.overflow.Inc()
 		c.once(fmt.Sprintf("spans %x", ch.Origin), "too many gaps or origins at once, what is not recorded will be fetched again",
 			"origin", fmt.Sprintf("%016x", ch.Origin))

@@ -10,6 +10,7 @@ import (
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 const coreWall = int64(1_700_000_000_000)
@@ -50,7 +51,7 @@ func (c *Core) at(d time.Duration) *Core {
 
 func testHead(node string, instance, counter, last uint64) *Head {
 	return &Head{NodeID: node, Instance: instance, Counter: counter, Started: coreWall - 1000, Wall: coreWall,
-		Params: testParams, Last: Mark{last, hlc.At(coreWall)}, Address: node + ":1"}
+		Params: testParams, Last: vector.Mark{Seq: last, HLC: hlc.At(coreWall)}, Address: node + ":1"}
 }
 
 func testBatch(instance, first uint64, n int) *Batch {

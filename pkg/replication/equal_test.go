@@ -5,6 +5,7 @@ import (
 
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 // equalAt reports whether the first closed epoch in a's head was reached with equal
@@ -75,7 +76,7 @@ func TestForgottenEpochsAreNotEqual(t *testing.T) {
 	c.Tick()
 	h := rootHead(5, long, 'r', 0)
 	h.Vector = []protocol.VectorItem{{Instance: 9, Seq: 2, HLC: uint64(hlc.At((long + 1) * hlc.MillisPerEpoch))}}
-	h.Epochs[0].Marks = []Mark{{}}
+	h.Epochs[0].Marks = []vector.Mark{{}}
 	c.OnHead(h, ViaTCP)
 	if equalAt(t, c) {
 		t.Error("equal at an epoch at which this node held something and the peer nothing")

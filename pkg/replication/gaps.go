@@ -8,6 +8,7 @@ import (
 
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 // want is something that an origin made, some live peer holds, and this node
@@ -176,7 +177,7 @@ func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 		pull.Repair = c.set.Repair()
 	}
 	c.readOwn()
-	pull.Vector, pull.Spans = c.vec.Items(), c.vec.Spans(protocol.MaxVectorSpans) // what is not told comes twice
+	pull.Vector, pull.Spans = vectorItems(c.vec), vectorSpans(c.vec, protocol.MaxVectorSpans) // what is not told comes twice
 	return pull
 }
 
@@ -205,7 +206,7 @@ func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *pro
 	p := c.peers[instance]
 	held := make(map[uint64]uint64, len(done.Vector)) // by origin, when it answered
 	for _, it := range done.Vector {
-		m := Mark{it.Seq, hlc.Timestamp(it.HLC)}
+		m := vector.Mark{Seq: it.Seq, HLC: hlc.Timestamp(it.HLC)}
 		held[it.Instance] = it.Seq
 		if p != nil {
 			p.note(it.Instance, m)

@@ -8,6 +8,7 @@ import (
 	"merklekv/pkg/internal/address"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 // keptEpochs is how many closed epochs a head tells of.
@@ -20,10 +21,10 @@ const maxHeadItems = 4096
 type Head struct {
 	NodeID   string
 	Instance uint64
-	Started  int64  // Unix milliseconds
-	Counter  uint64 // grows with each head of the instance
-	Wall     int64  // the sender's clock, Unix milliseconds
-	Last     Mark   // newest own change
+	Started  int64       // Unix milliseconds
+	Counter  uint64      // grows with each head of the instance
+	Wall     int64       // the sender's clock, Unix milliseconds
+	Last     vector.Mark // newest own change
 	Greatest kv.Version
 	Params   protocol.PeerParams
 	Vector   []protocol.VectorItem // applied, by ascending instance
@@ -40,7 +41,7 @@ type EpochHead struct {
 	Epoch int64
 	Root  []byte // nil: not known
 	Count uint64
-	Marks []Mark // the applied vector at this epoch, parallel to Head.Vector
+	Marks []vector.Mark // the applied vector at this epoch, parallel to Head.Vector
 }
 
 // Deferred is a change that counts as not received until its due time.
@@ -135,7 +136,7 @@ func DecodeHead(body []byte) (*Head, error) {
 	}
 	h := &Head{
 		NodeID: b.NodeID, Instance: b.Instance, Started: b.Started, Counter: b.Counter, Wall: b.Wall,
-		Last:     Mark{b.LastSeq, hlc.Timestamp(b.LastHLC)},
+		Last:     vector.Mark{Seq: b.LastSeq, HLC: hlc.Timestamp(b.LastHLC)},
 		Greatest: kv.Version{HLC: hlc.Timestamp(b.Greatest[0]), Instance: b.Greatest[1]},
 		Params:   b.Params, Vector: b.Vector, Deferred: b.Deferred, Address: b.Address,
 		Peers: b.Peers, Paused: b.Paused,
@@ -174,17 +175,17 @@ func (b *headBody) checkSequences() error {
 	return nil
 }
 
-func (e *epochBody) decode(vector []protocol.VectorItem) (EpochHead, error) {
+func (e *epochBody) decode(items []protocol.VectorItem) (EpochHead, error) {
 	out := EpochHead{Epoch: e.Epoch, Root: e.Root, Count: e.Count}
-	if len(e.Behind) != 2*len(vector) || len(e.Root) > 64 {
+	if len(e.Behind) != 2*len(items) || len(e.Root) > 64 {
 		return out, fmt.Errorf("%w: epoch %d does not fit its vector", ErrMalformed, e.Epoch)
 	}
-	for i, it := range vector {
+	for i, it := range items {
 		seq, clock := e.Behind[2*i], e.Behind[2*i+1]
 		if seq > it.Seq || clock > it.HLC {
 			return out, fmt.Errorf("%w: epoch %d is ahead of its vector", ErrMalformed, e.Epoch)
 		}
-		out.Marks = append(out.Marks, Mark{it.Seq - seq, hlc.Timestamp(it.HLC - clock)})
+		out.Marks = append(out.Marks, vector.Mark{Seq: it.Seq - seq, HLC: hlc.Timestamp(it.HLC - clock)})
 	}
 	return out, nil
 }

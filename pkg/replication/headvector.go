@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 // Room in the body of a head, in bytes.
@@ -18,7 +19,7 @@ const (
 // it was at each epoch: this instance first, then those of which something came
 // last. The rest goes into the digest.
 func (c *Core) fillVector(h *Head) {
-	items := c.vec.Items()
+	items := vectorItems(c.vec)
 	slices.SortStableFunc(items, func(a, b protocol.VectorItem) int {
 		return cmp.Compare(c.idle(a.Instance), c.idle(b.Instance))
 	})
@@ -34,7 +35,7 @@ func (c *Core) fillVector(h *Head) {
 	slices.SortFunc(h.Vector, func(a, b protocol.VectorItem) int { return cmp.Compare(a.Instance, b.Instance) })
 	for i := range h.Epochs {
 		e := &h.Epochs[i]
-		e.Marks = make([]Mark, len(h.Vector))
+		e.Marks = make([]vector.Mark, len(h.Vector))
 		for j, it := range h.Vector {
 			e.Marks[j] = c.vec.At(it.Instance, e.Epoch)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/vector"
 )
 
 // Times of the state machine. Each names what it bounds.
@@ -36,14 +37,14 @@ type peer struct {
 	address  string // where it says it can be dialled
 	version  string
 	started  int64
-	counter  uint64          // of its last head, by whichever way
-	direct   uint64          // of the last head that it sent itself
-	head     *Head           // its last one
-	made     time.Duration   // when that was made, as far as is known
-	known    map[uint64]Mark // what it holds
-	down     bool            // it said good-bye
-	told     bool            // the log says that it is there
-	presence uint64          // greatest counter of its presences
+	counter  uint64                 // of its last head, by whichever way
+	direct   uint64                 // of the last head that it sent itself
+	head     *Head                  // its last one
+	made     time.Duration          // when that was made, as far as is known
+	known    map[uint64]vector.Mark // what it holds
+	down     bool                   // it said good-bye
+	told     bool                   // the log says that it is there
+	presence uint64                 // greatest counter of its presences
 	rest     rest
 
 	heard, heardMQTT, heardTCP time.Duration // never: -forever
@@ -58,7 +59,7 @@ func (c *Core) peer(instance uint64) *peer {
 		if len(c.peers) >= maxPeers {
 			return nil
 		}
-		p = &peer{instance: instance, known: make(map[uint64]Mark), heard: never, heardMQTT: never, heardTCP: never, made: never,
+		p = &peer{instance: instance, known: make(map[uint64]vector.Mark), heard: never, heardMQTT: never, heardTCP: never, made: never,
 			rest: rest{since: never, dialed: never}}
 		c.peers[instance] = p
 	}
@@ -66,7 +67,7 @@ func (c *Core) peer(instance uint64) *peer {
 }
 
 // note records that the peer holds the changes of an origin up to m.
-func (p *peer) note(origin uint64, m Mark) {
+func (p *peer) note(origin uint64, m vector.Mark) {
 	if m.Seq > p.known[origin].Seq {
 		p.known[origin] = m
 	}
@@ -77,9 +78,9 @@ func (p *peer) noteHead(h *Head, made time.Duration) {
 	p.nodeID, p.address, p.started, p.counter, p.head = h.NodeID, h.Address, h.Started, h.Counter, h
 	p.made = made
 	newest := p.known[p.instance]
-	p.known = make(map[uint64]Mark, len(h.Vector)+1)
+	p.known = make(map[uint64]vector.Mark, len(h.Vector)+1)
 	for _, it := range h.Vector {
-		p.known[it.Instance] = Mark{it.Seq, hlc.Timestamp(it.HLC)}
+		p.known[it.Instance] = vector.Mark{Seq: it.Seq, HLC: hlc.Timestamp(it.HLC)}
 	}
 	p.note(p.instance, h.Last)
 	p.note(p.instance, newest)

@@ -9,6 +9,7 @@ import (
 
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
+	"merklekv/pkg/vector"
 )
 
 // mapReplica is a store as small as can be: a map and a log in a slice.
@@ -23,8 +24,8 @@ type mapReplica struct {
 	log      []kv.Change
 	tail     uint64 // position of log[0]
 	floors   map[uint64]uint64
-	last     Mark
-	marks    []Mark // the last own change of each epoch
+	last     vector.Mark
+	marks    []vector.Mark // the last own change of each epoch
 	greatest kv.Version
 	record   bool              // whether all is filled
 	all      []kv.Entry        // by position in the log
@@ -41,7 +42,7 @@ func newMapReplica(instance uint64, millis func() int64, ring int) *mapReplica {
 // set writes a key as a client of this replica would.
 func (m *mapReplica) set(key string, value []byte) kv.Version {
 	m.mu.Lock()
-	m.last = Mark{m.last.Seq + 1, m.clock.Now()}
+	m.last = vector.Mark{Seq: m.last.Seq + 1, HLC: m.clock.Now()}
 	if n := len(m.marks); n > 0 && m.marks[n-1].HLC.Epoch() == m.last.HLC.Epoch() {
 		m.marks = m.marks[:n-1]
 	}

@@ -64,12 +64,12 @@ func (c *Core) compareRest(p *peer) {
 
 // unnamed returns the digest of what is here of the instances that a vector does
 // not name, with and without this one.
-func (c *Core) unnamed(vector []protocol.VectorItem) (with, without Digest) {
-	for _, it := range c.vec.Items() {
-		for len(vector) > 0 && vector[0].Instance < it.Instance {
-			vector = vector[1:]
+func (c *Core) unnamed(named []protocol.VectorItem) (with, without Digest) {
+	for _, it := range vectorItems(c.vec) {
+		for len(named) > 0 && named[0].Instance < it.Instance {
+			named = named[1:]
 		}
-		if len(vector) > 0 && vector[0].Instance == it.Instance {
+		if len(named) > 0 && named[0].Instance == it.Instance {
 			continue
 		}
 		with.add(it.Instance, it.Seq)

@@ -95,7 +95,7 @@ func (c *Core) epochsTold() []EpochHead {
 func (c *Core) heldBack() int64 {
 	lowest := int64(math.MaxInt64)
 	open := make(map[uint64]openGap)
-	c.vec.gaps(func(instance, prefix uint64, epoch int64) {
+	c.vec.Gaps(func(instance, prefix uint64, epoch int64) {
 		g, known := c.roots.youngGaps[instance]
 		if !known || g.prefix != prefix {
 			g = openGap{prefix: prefix, since: c.now}
@@ -146,7 +146,7 @@ func (c *Core) epochViews(p *peer, own []EpochHead) []EpochView {
 // vectorsEqual reports whether this node had received at an epoch just what a
 // head says that its sender had.
 func (c *Core) vectorsEqual(h *Head, e *EpochHead) bool {
-	if e.Epoch < c.vec.oldest {
+	if e.Epoch < c.vec.Oldest() {
 		return false // not known any more
 	}
 	for i, it := range h.Vector {
@@ -168,12 +168,12 @@ func (c *Core) vectorsEqual(h *Head, e *EpochHead) bool {
 
 // nothingUnnamed reports whether nothing had been received at an epoch of the
 // instances that a vector does not name.
-func (c *Core) nothingUnnamed(vector []protocol.VectorItem, epoch int64) bool {
-	named := make(map[uint64]bool, len(vector))
-	for _, it := range vector {
+func (c *Core) nothingUnnamed(items []protocol.VectorItem, epoch int64) bool {
+	named := make(map[uint64]bool, len(items))
+	for _, it := range items {
 		named[it.Instance] = true
 	}
-	for _, it := range c.vec.Items() {
+	for _, it := range vectorItems(c.vec) {
 		if !named[it.Instance] && c.vec.At(it.Instance, epoch).Seq > 0 {
 			return false
 		}

@@ -10,6 +10,7 @@ import (
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 const coreEpoch = coreWall/hlc.MillisPerEpoch - 1 // closed when a test core starts
@@ -147,13 +148,13 @@ func TestNewRootMakesAHead(t *testing.T) {
 // up to seq at an epoch, with a root.
 func rootHead(counter uint64, epoch int64, root byte, seq uint64) *Head {
 	h := testHead("a", 1, counter, 0)
-	mark := Mark{seq, hlc.At(epoch*hlc.MillisPerEpoch) + hlc.Timestamp(seq)}
+	mark := vector.Mark{Seq: seq, HLC: hlc.At(epoch*hlc.MillisPerEpoch) + hlc.Timestamp(seq)}
 	if seq > 0 {
 		h.Vector = []protocol.VectorItem{{Instance: 9, Seq: mark.Seq, HLC: uint64(mark.HLC)}}
 	}
 	e := EpochHead{Epoch: epoch, Root: []byte{root}, Count: 3}
 	if seq > 0 {
-		e.Marks = []Mark{mark}
+		e.Marks = []vector.Mark{mark}
 	}
 	h.Epochs = []EpochHead{e}
 	return h

@@ -368,7 +368,7 @@ func (w *world) survived(n *simNode) bool {
 
 // holds reports whether m has received all that n has.
 func (w *world) holds(m, n *simNode) bool {
-	for _, it := range n.core.vec.Items() {
+	for _, it := range vectorItems(n.core.vec) {
 		if m.core.vec.Prefix(it.Instance).Seq < it.Seq {
 			return false
 		}
@@ -406,8 +406,8 @@ func (w *world) converged() string {
 		if len(n.core.wants) > 0 || !n.core.ready {
 			return fmt.Sprintf("node %d: %d gaps, ready %v", i, len(n.core.wants), n.core.ready)
 		}
-		if !slices.Equal(n.core.vec.Items(), w.nodes[0].core.vec.Items()) {
-			return fmt.Sprintf("vectors of %d and 0: %v and %v", i, n.core.vec.Items(), w.nodes[0].core.vec.Items())
+		if !slices.Equal(vectorItems(n.core.vec), vectorItems(w.nodes[0].core.vec)) {
+			return fmt.Sprintf("vectors of %d and 0: %v and %v", i, vectorItems(n.core.vec), vectorItems(w.nodes[0].core.vec))
 		}
 	}
 	return ""

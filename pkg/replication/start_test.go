@@ -9,6 +9,7 @@ import (
 
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/protocol"
+	"merklekv/pkg/vector"
 )
 
 var errTest = errors.New("no answer")
@@ -128,7 +129,7 @@ func holder(t *testing.T, ended, seq uint64) *Core {
 	t.Helper()
 	b := testCore(t)
 	b.set.NodeID, b.set.Instance, b.set.Address = "b", 2, "b:1"
-	b.vec.Adopt(ended, Mark{seq, hlc.At(coreWall - 3_600_000)})
+	b.vec.Adopt(ended, vector.Mark{Seq: seq, HLC: hlc.At(coreWall - 3_600_000)})
 	return b.at(time.Hour)
 }
 
@@ -163,9 +164,9 @@ func TestEndedInstancesReachANodeThatServedAlone(t *testing.T) {
 	}
 	c := testCore(t, "b:1")
 	c.unanswered(0, 8)
-	pulls := meet(t, c, b, 9, 1800, func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: b.vec.Items()} })
+	pulls := meet(t, c, b, 9, 1800, func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: vectorItems(b.vec)} })
 	if pulls != 1 || c.vec.Prefix(9).Seq != 1000 {
-		t.Fatalf("%d pulls, vector %v", pulls, c.vec.Items())
+		t.Fatalf("%d pulls, vector %v", pulls, vectorItems(c.vec))
 	}
 }
 
@@ -175,10 +176,10 @@ func TestTailOfAnEndedInstanceIsPulled(t *testing.T) {
 	meet(t, c, b, 0, 10, func() *protocol.PeerDone {
 		return &protocol.PeerDone{Vector: []protocol.VectorItem{{Instance: 9, Seq: 1000}}}
 	})
-	c.vec.Adopt(9, Mark{900, hlc.At(coreWall - 3_600_000)}) // what came before the cut
-	pulls := meet(t, c, b, 10, 1800, func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: b.vec.Items()} })
+	c.vec.Adopt(9, vector.Mark{Seq: 900, HLC: hlc.At(coreWall - 3_600_000)}) // what came before the cut
+	pulls := meet(t, c, b, 10, 1800, func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: vectorItems(b.vec)} })
 	if pulls != 1 || c.vec.Prefix(9).Seq != 1000 {
-		t.Fatalf("%d pulls, vector %v", pulls, c.vec.Items())
+		t.Fatalf("%d pulls, vector %v", pulls, vectorItems(c.vec))
 	}
 }
 
@@ -186,13 +187,13 @@ func TestTailOfAnEndedInstanceIsPulled(t *testing.T) {
 func TestDifferenceThatAPullCannotChangeIsSettled(t *testing.T) {
 	b := holder(t, 9, 1000)
 	c := testCore(t, "b:1")
-	c.vec.Adopt(8, Mark{5, 5})
-	c.vec.Adopt(9, Mark{1000, 5})
-	all := func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: b.vec.Items()} }
+	c.vec.Adopt(8, vector.Mark{Seq: 5, HLC: 5})
+	c.vec.Adopt(9, vector.Mark{Seq: 1000, HLC: 5})
+	all := func() *protocol.PeerDone { return &protocol.PeerDone{Full: true, Vector: vectorItems(b.vec)} }
 	if pulls := meet(t, c, b, 0, 3600, all); pulls != 1 {
 		t.Fatalf("%d pulls", pulls)
 	}
-	b.vec.Adopt(9, Mark{1001, 5})
+	b.vec.Adopt(9, vector.Mark{Seq: 1001, HLC: 5})
 	if pulls := meet(t, c, b, 3600, 3600, all); pulls != 1 || c.vec.Prefix(9).Seq != 1001 {
 		t.Fatalf("%d pulls after a change there, prefix %v", pulls, c.vec.Prefix(9))
 	}
@@ -215,11 +216,11 @@ func TestHeadOfManyInstancesFits(t *testing.T) {
 	c := testCore(t).at(time.Minute)
 	for i := range uint64(10_000) {
 		id := mix(i)
-		c.vec.Adopt(id, Mark{1 << 40, hlc.At(coreWall) + hlc.Timestamp(id>>40)})
+		c.vec.Adopt(id, vector.Mark{Seq: 1 << 40, HLC: hlc.At(coreWall) + hlc.Timestamp(id>>40)})
 		c.active[id] = time.Duration(i) * time.Millisecond
 		c.deferChange(&testBatch(id, 5, 1).Changes[0].Change)
 	}
-	c.vec.Adopt(c.set.Instance, Mark{3, hlc.At(coreWall)})
+	c.vec.Adopt(c.set.Instance, vector.Mark{Seq: 3, HLC: hlc.At(coreWall)})
 	body := EncodeHead(c.head())
 	if len(body) > MaxBody {
 		t.Fatalf("%d bytes", len(body))
@@ -271,13 +272,13 @@ func TestVectorFitsIntoAPull(t *testing.T) {
 	for i := range uint64(protocol.MaxVectorItems + 10) {
 		c.record(&testBatch(mix(i), 1, 1).Changes[0].Change)
 	}
-	c.vec.Adopt(c.set.Instance, Mark{1, 1})
+	c.vec.Adopt(c.set.Instance, vector.Mark{Seq: 1, HLC: 1})
 	done := &protocol.PeerDone{Full: true, Vector: []protocol.VectorItem{{Instance: mix(0), Seq: 9, HLC: 9}, {Instance: 77, Seq: 1, HLC: 1}}}
 	c.OnPullDone("a:1", 1, new(PullState), done)
 	if c.vec.Prefix(mix(0)).Seq != 9 || c.vec.Has(77) {
 		t.Fatal("what is known does not move, or more becomes known")
 	}
-	pull := protocol.PeerPull{Vector: c.vec.Items()}
+	pull := protocol.PeerPull{Vector: vectorItems(c.vec)}
 	if _, err := protocol.DecodePull(protocol.EncodeCBOR(&pull)); err != nil {
 		t.Fatal(err)
 	}

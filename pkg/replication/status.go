@@ -107,7 +107,7 @@ type BrokerStatus struct {
 func (c *Core) Status() Status {
 	s := Status{
 		Ready: c.ready && c.leaving == nil, Reasons: c.reasons(), Instance: c.set.Instance,
-		Vector: c.vec.Items(), Deferred: c.deferredList(), Failing: c.failing(), Gaps: len(c.wants), Pulling: len(c.pulling),
+		Vector: vectorItems(c.vec), Deferred: c.deferredList(), Failing: c.failing(), Gaps: len(c.wants), Pulling: len(c.pulling),
 		Epochs: c.epochsTold(), Unfillable: c.unfillable(), Silent: c.silent(), Paused: c.paused,
 	}
 	own := c.vec.Prefix(c.set.Instance).Seq
