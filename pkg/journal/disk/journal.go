@@ -1,0 +1,400 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal"
+	"merklekv/pkg/kv"
+	"merklekv/pkg/vector"
+)
+
+// Journal keeps entries in Pebble.
+//
+//	Append, Note, Vouch -> pending group        under a short lock, no I/O
+//	committer: group -> Pebble's log and table  one group at a time
+//	syncer:    waits for the log, wakes those who wait for the group
+//
+// A group is committed at once when somebody waits for it; what nobody waits for,
+// as with changes of other nodes, after some milliseconds.
+type Journal struct {
+	db       *pebble.DB
+	dir      string
+	fs       vfs.FS
+	lazy     *lazyFS // nil with fsync = always
+	fsync    Fsync
+	log      *slog.Logger
+	tell     func(error)
+	met      *metrics
+	received []journal.Mark
+
+	durable atomic.Uint64 // greatest durable ticket
+	wake    chan struct{} // capacity 1: for the committer
+	flight  chan *group   // from the committer to the syncer
+	stop    chan struct{} // closed by Close
+	working sync.WaitGroup
+	closing sync.Once
+	closed  error // of Close
+
+	mu      sync.Mutex
+	queue   []*group // not durable, in order; the last one is pending
+	last    journal.Ticket
+	urgent  bool // somebody waits for the pending group
+	ending  bool // Close was called
+	failure error
+
+	// Of the committer alone.
+	vec    *vector.Vector
+	number uint64 // of the last group
+
+	written atomic.Uint64 // number of the last group handed to the system
+	synced  atomic.Uint64 // number of the last group forced to the disk
+}
+
+var _ journal.Journal = (*Journal)(nil)
+
+const (
+	lazyDelay  = 10 * time.Millisecond // how long what nobody waits for is gathered
+	syncEvery  = time.Second           // with fsync = interval
+	flushLimit = 5 * time.Second       // for writing the last table when the journal is closed
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// Open opens the journal in a directory, which it makes if it is not there, and
+// locks it. Errors wrap ErrDamaged, ErrNewer, or what the system said.
+func Open(dir string, o Options) (*Journal, error) {
+	j, err := newJournal(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	j.working.Go(j.commitAll)
+	j.working.Go(j.syncAll)
+	if j.fsync == Interval {
+		j.working.Go(j.syncRegularly)
+	}
+	return j, nil
+}
+
+func newJournal(dir string, o Options) (*Journal, error) {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Failed == nil {
+		o.Failed = func(error) {}
+	}
+	met, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("journal metrics: %w", err)
+	}
+	j := &Journal{
+		dir: dir, fs: o.FS, fsync: o.Fsync, log: o.Logger.With("component", "journal"), tell: o.Failed, met: met,
+		wake: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), vec: vector.New(),
+	}
+	if o.Fsync != Always {
+		j.lazy = newLazyFS(o.FS, o.Fsync == Interval)
+		j.fs = j.lazy
+	}
+	if err := j.open(); err != nil {
+		return nil, err
+	}
+	met.watch(j.db)
+	return j, nil
+}
+
+// open opens Pebble and reads what is known of the journal as a whole.
+func (j *Journal) open() error {
+	claimed, err := inspect(j.fs, j.dir)
+	if err != nil {
+		return err
+	}
+	if j.db, err = pebble.Open(j.dir, options(j.fs, j.logger())); err != nil {
+		return openError(j.dir, err)
+	}
+	if err := j.readHead(claimed); err != nil {
+		return errors.Join(err, j.db.Close())
+	}
+	j.vec.Retain(math.MaxInt64) // nobody asks for epochs here
+	for _, m := range j.received {
+		j.vec.Adopt(m.Origin, vector.Mark{Seq: m.Seq, HLC: m.Stamp})
+	}
+	j.synced.Store(j.number)
+	j.queue = []*group{newGroup(j.db)}
+	return nil
+}
+
+// readHead reads the number of the last group, which is at least the one that the
+// log claims to have synced, and the vector.
+func (j *Journal) readHead(claimed uint64) error {
+	var err error
+	if j.number, err = readNumber(j.db); err != nil {
+		return err
+	}
+	if j.number < claimed {
+		return &DamageError{File: j.dir, Err: fmt.Errorf(
+			"the log says that group %d was on the disk, but it ends with group %d", claimed, j.number)}
+	}
+	j.received, err = readVector(j.db)
+	return err
+}
+
+// Append is part of journal.Journal.
+func (j *Journal) Append(c *kv.Change) journal.Ticket {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	g := j.pendingLocked()
+	if g == nil {
+		return j.nextLocked(g)
+	}
+	if err := g.add(&c.Entry); err != nil {
+		j.failLocked(err) // Pebble says so of a batch above 4 GiB, which it never is
+		return j.nextLocked(nil)
+	}
+	if c.Seq != 0 {
+		g.note(c.Origin, c.Seq, c.Entry.Version.HLC)
+	}
+	return j.nextLocked(g)
+}
+
+// Note is part of journal.Journal.
+func (j *Journal) Note(origin, seq uint64, stamp hlc.Timestamp) journal.Ticket {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	g := j.pendingLocked()
+	if g != nil && seq != 0 {
+		g.note(origin, seq, stamp)
+	}
+	return j.nextLocked(g)
+}
+
+// Vouch is part of journal.Journal.
+func (j *Journal) Vouch(m journal.Mark) journal.Ticket {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	g := j.pendingLocked()
+	if g != nil {
+		g.vouch(m)
+	}
+	return j.nextLocked(g)
+}
+
+// pendingLocked returns the group that takes the next record, nil when the journal
+// takes none any more.
+func (j *Journal) pendingLocked() *group {
+	if j.failure != nil || j.ending {
+		return nil
+	}
+	g := j.queue[len(j.queue)-1]
+	if g.isFull() {
+		g = newGroup(j.db)
+		j.queue = append(j.queue, g)
+		j.pokeLocked()
+	}
+	return g
+}
+
+// nextLocked gives the record that was just added to g a ticket.
+func (j *Journal) nextLocked(g *group) journal.Ticket {
+	j.last++
+	if g == nil {
+		return j.last
+	}
+	if g.isEmpty() {
+		j.pokeLocked()
+	}
+	g.last = j.last
+	return j.last
+}
+
+func (j *Journal) pokeLocked() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Durable is part of journal.Journal.
+func (j *Journal) Durable() journal.Ticket { return journal.Ticket(j.durable.Load()) }
+
+// Wait is part of journal.Journal.
+func (j *Journal) Wait(ctx context.Context, t journal.Ticket) error {
+	if t <= j.Durable() {
+		return nil
+	}
+	g, err := j.groupOf(t)
+	if g == nil {
+		return err
+	}
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the disk: %w", ctx.Err())
+	}
+}
+
+// groupOf returns the group with a ticket and hastens it; none if the ticket is
+// durable, or, with an error, never will be.
+func (j *Journal) groupOf(t journal.Ticket) (*group, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if t <= j.Durable() {
+		return nil, nil
+	}
+	for i, g := range j.queue {
+		if g.last < t {
+			continue
+		}
+		if i == len(j.queue)-1 && !j.urgent {
+			j.urgent = true
+			j.pokeLocked()
+		}
+		return g, nil
+	}
+	if j.failure != nil {
+		return nil, j.failure
+	}
+	return nil, journal.ErrClosed
+}
+
+// Received is part of journal.Journal.
+func (j *Journal) Received() []journal.Mark { return slices.Clone(j.received) }
+
+// Load is part of journal.Journal. Entries come in the order of their names, key
+// before facet. An error of a damaged file wraps ErrDamaged: Salvage saves what can
+// be read.
+func (j *Journal) Load(fn func(*kv.Entry) error) error { return load(j.db, fn) }
+
+// Size estimates how many entries there are, and their bytes on the disk. What
+// was overwritten lately counts as well.
+func (j *Journal) Size() (entries, bytes int64) { return size(j.db) }
+
+// Checkpoint makes a copy of the journal in a directory that is not there yet.
+// All that was appended before the call is in it, and it is on the disk when
+// Checkpoint returns. Files are shared with the journal where the system can.
+func (j *Journal) Checkpoint(dir string) error {
+	j.mu.Lock()
+	t := j.last
+	j.mu.Unlock()
+	if err := j.Wait(context.Background(), t); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := j.force(); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := j.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return fmt.Errorf("checkpoint: %w", damage(err))
+	}
+	return nil
+}
+
+// force makes what was handed to the system reach the disk.
+func (j *Journal) force() error {
+	if j.lazy == nil {
+		return nil
+	}
+	number := j.written.Load()
+	if err := j.lazy.sync(); err != nil {
+		j.fail(err)
+		return j.failed()
+	}
+	j.synced.Store(max(j.synced.Load(), number))
+	return nil
+}
+
+// Close is part of journal.Journal.
+func (j *Journal) Close() error {
+	first := false
+	j.closing.Do(func() {
+		first = true
+		j.mu.Lock()
+		j.ending = true
+		j.pokeLocked()
+		j.mu.Unlock()
+		close(j.stop)
+		j.closed = j.close()
+	})
+	if !first {
+		return nil
+	}
+	return j.closed
+}
+
+func (j *Journal) close() error {
+	j.working.Wait()
+	if err := j.failed(); err != nil {
+		// Pebble may hold its locks for ever. The process is about to end.
+		return err
+	}
+	j.flush()
+	j.met.unwatch()
+	if err := j.db.Close(); err != nil {
+		return fmt.Errorf("close journal: %w", damage(err))
+	}
+	return nil
+}
+
+// flush writes what is only in the log as a table, so that the next start is a
+// quick one. On a disk that is full it gives up: the log has it all.
+func (j *Journal) flush() {
+	done, err := j.db.AsyncFlush()
+	if err != nil {
+		j.log.Warn("the last changes stay in the log", "err", err)
+		return
+	}
+	select {
+	case <-done:
+	case <-time.After(flushLimit):
+		j.log.Warn("the last changes stay in the log", "waited", flushLimit.String())
+	}
+}
+
+// failed returns why nothing becomes durable any more, nil if it does.
+func (j *Journal) failed() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failure
+}
+
+// fail ends the journal: nothing that is not durable by now ever is.
+func (j *Journal) fail(err error) {
+	j.mu.Lock()
+	first := j.failLocked(err)
+	failure := j.failure
+	j.mu.Unlock()
+	if first {
+		j.log.Error("nothing is durable any more", "err", err)
+		j.tell(failure)
+	}
+}
+
+func (j *Journal) failLocked(err error) (first bool) {
+	if j.failure != nil {
+		return false
+	}
+	j.failure = fmt.Errorf("%w: %w", ErrFailed, err)
+	for _, g := range j.queue {
+		g.err = j.failure
+		close(g.done)
+	}
+	j.queue = nil
+	j.pokeLocked()
+	return true
+}
