@@ -61,7 +61,7 @@ func (s *Store) setLocked(sh *shard, hash uint32, e *kv.Entry) (journal.Ticket, 
 // prepare finds the place of e, and writes its record but for the version unless
 // that is left to the log. It checks the memory limit, so it is for local writes.
 func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, draft, error) {
-	if err := s.reserve(sh, 1); err != nil {
+	if err := s.admit(sh, hash, e); err != nil {
 		return place{}, draft{}, err
 	}
 	p := s.lookup(sh, hash, e.Key, e.Facet)
@@ -93,30 +93,11 @@ func (s *Store) commit(sh *shard, hash uint32, p place, d draft, before int64) (
 	return ticket, true, nil
 }
 
-// reserve makes room for n more keys in a shard and accounts for it.
-func (s *Store) reserve(sh *shard, n int) error {
-	before := sh.table.bytes()
-	err := sh.table.reserve(n)
-	if grown := sh.table.bytes() - before; grown != 0 {
-		s.used.Add(grown)
-	}
-	if err != nil {
-		return kv.ErrStorageFull
-	}
-	return nil
-}
-
 func (s *Store) slotSizeOf(r ref) int {
 	if r == 0 {
 		return 0
 	}
 	return record(s.arena.at(r)).slotSize()
-}
-
-// overLimit reports whether growing by so many bytes would break the limit.
-func (s *Store) overLimit(growth int64) bool {
-	limit := s.limit.Load()
-	return limit > 0 && growth > 0 && s.MemoryUsed()+growth > limit
 }
 
 // Delete removes a key and reports whether it was there. A key that is absent
@@ -150,12 +131,8 @@ const (
 // version that is written: if an expiry falls between looking and stamping, it
 // looks again.
 func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, next func(kv.Visible) (kv.Entry, error), absent absence) (existed bool, t journal.Ticket, err error) {
-	if err := s.reserve(sh, 1); err != nil {
-		return false, 0, err
-	}
 	for {
-		_, head := sh.table.find(s.arena, hash, key)
-		seen := s.view(sh, head, s.readMillis)
+		seen := s.view(sh, s.head(sh, hash, key), s.readMillis)
 		if !seen.OK && absent == mustExist {
 			return false, 0, nil
 		}
@@ -235,13 +212,8 @@ func (s *Store) MSet(pairs [][]byte) (journal.Ticket, error) {
 }
 
 func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int) (journal.Ticket, error) {
-	for i, n := range fresh {
-		if n == 0 {
-			continue
-		}
-		if err := s.reserve(&s.shards[i], n); err != nil {
-			return 0, err
-		}
+	if err := s.admitAll(pairs, fresh); err != nil {
+		return 0, err
 	}
 	refs, err := s.fillPairs(pairs)
 	if ahead := s.clock.Ahead(); err == nil && ahead > 0 {
@@ -264,19 +236,12 @@ func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int) (journal.Ticke
 	return last, nil
 }
 
-// fillPairs writes the records of all pairs; the tables have room for them.
-// With an error it returns those that it has made.
+// fillPairs writes the records of all pairs. With an error it returns those that it
+// has made.
 func (s *Store) fillPairs(pairs [][]byte) ([]ref, error) {
 	refs := make([]ref, 0, len(pairs)/2)
-	var growth int64
 	for i := 0; i < len(pairs); i += 2 {
-		e := kv.Entry{Key: pairs[i], Value: pairs[i+1]}
-		sh, hash := s.locate(e.Key)
-		growth += int64(slotSize(entrySize(&e)) - s.slotSizeOf(s.lookup(sh, hash, e.Key, nil).old))
-		if s.overLimit(growth) {
-			return refs, kv.ErrStorageFull
-		}
-		r, err := s.arena.write(&e)
+		r, err := s.arena.write(&kv.Entry{Key: pairs[i], Value: pairs[i+1]})
 		if err != nil {
 			return refs, kv.ErrStorageFull
 		}

@@ -29,6 +29,7 @@ type Stats struct {
 	Entries    int64 // of all facets, tombstones included
 	Used       int64 // bytes that the memory limit bounds
 	Limit      int64 // bytes, 0 for none
+	Excess     int64 // entries of others that were taken though a client's would not have been
 	Mapped     int64 // bytes taken from the system for entries
 	LogChanges int64 // changes in the log
 	LogBytes   int64 // bytes of the entries that the log refers to
@@ -38,7 +39,7 @@ type Stats struct {
 
 // Stats counts what the store holds.
 func (s *Store) Stats() Stats {
-	st := Stats{Limit: s.limit.Load(), Mapped: s.arena.mappedBytes(), Ties: s.ties.Load(), Used: s.MemoryUsed()}
+	st := Stats{Limit: s.limit.Load(), Mapped: s.arena.mappedBytes(), Ties: s.ties.Load(), Used: s.MemoryUsed(), Excess: s.excess.Load()}
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.RLock()

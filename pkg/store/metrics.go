@@ -22,7 +22,9 @@ func (s *Store) Register(r prometheus.Registerer) error {
 	}
 	ties := g("version_ties_total", "Entries seen with one version and two contents, which means corruption somewhere.",
 		func(st *Stats) int64 { return st.Ties })
-	ties.kind = prometheus.CounterValue
+	excess := g("applied_over_limit_total", "Entries of other nodes that were taken although storage.memory_limit_mb leaves no room for them.",
+		func(st *Stats) int64 { return st.Excess })
+	ties.kind, excess.kind = prometheus.CounterValue, prometheus.CounterValue
 	return r.Register(&collector{store: s, gauges: []gauge{
 		g("keys", "Keys that readers see.", func(st *Stats) int64 { return st.Keys }),
 		g("tombstones", "Keys whose deletion is remembered.", func(st *Stats) int64 { return st.Tombstones }),
@@ -33,7 +35,7 @@ func (s *Store) Register(r prometheus.Registerer) error {
 		g("log_changes", "Recent changes kept for peers that missed them.", func(st *Stats) int64 { return st.LogChanges }),
 		g("log_bytes", "Bytes of the entries that the recent changes refer to.", func(st *Stats) int64 { return st.LogBytes }),
 		g("quarantine_bytes", "Bytes of superseded entries that the recent changes still refer to.", func(st *Stats) int64 { return st.Quarantine }),
-		ties,
+		ties, excess,
 	}})
 }
 

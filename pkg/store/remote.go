@@ -55,6 +55,9 @@ func (s *Store) applyLocked(sh *shard, hash uint32, c *kv.Change) kv.Outcome {
 		s.log.receive(r, c.Entry.Version, c.Seq, r)
 		return outcome
 	}
+	if s.overLimit(int64(record(s.arena.at(r)).slotSize() - s.slotSizeOf(p.old))) {
+		s.excess.Add(1)
+	}
 	s.log.receive(r, c.Entry.Version, c.Seq, p.old)
 	s.link(sh, hash, p, r)
 	return outcome

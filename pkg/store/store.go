@@ -65,6 +65,7 @@ type Store struct {
 	limit    atomic.Int64
 	used     atomic.Int64 // bytes of the slots of linked records, and of the tables
 	ties     atomic.Int64 // equal versions with different content
+	excess   atomic.Int64 // entries of others taken beyond the limit
 	readOnly readOnly
 
 	shards [numShards]shard
@@ -105,11 +106,11 @@ func New(o Options) (*Store, error) {
 		logger: o.Logger.With("component", "store"), changed: make(chan struct{}, 1),
 	}
 	s.log = newChangeLog(s.arena, o.Clock, o.Instance, o.RingBytes)
-	s.limit.Store(o.MemoryLimit)
 	if err := s.load(); err != nil {
 		s.Close()
 		return nil, err
 	}
+	s.limit.Store(o.MemoryLimit) // what was accepted once is loaded, whatever it takes
 	return s, nil
 }
 

@@ -50,12 +50,9 @@ func (t *table) find(a *arena, hash uint32, key []byte) (int, ref) {
 
 // reserve makes room for n more keys. Refs stay what they are, slots move.
 func (t *table) reserve(n int) error {
-	if t.used+n <= t.growAt {
+	size := t.sizeFor(n)
+	if size == len(t.slots) {
 		return nil
-	}
-	size := max(minSlots, len(t.slots))
-	for size*17/20 < t.used+n { // at most 85 % full
-		size += max(size/4, minSlots)
 	}
 	old := *t
 	slots, mem, err := makeSlots(size)
@@ -71,6 +68,21 @@ func (t *table) reserve(n int) error {
 	old.release()
 	return nil
 }
+
+// sizeFor returns how many slots the table has once there is room for n more keys.
+func (t *table) sizeFor(n int) int {
+	if t.used+n <= t.growAt {
+		return len(t.slots)
+	}
+	size := max(minSlots, len(t.slots))
+	for size*17/20 < t.used+n { // at most 85 % full
+		size += max(size/4, minSlots)
+	}
+	return size
+}
+
+// growth returns the bytes that reserve takes for n more keys.
+func (t *table) growth(n int) int64 { return int64(t.sizeFor(n)-len(t.slots)) * 8 }
 
 // place puts a slot of a key that the table does not have.
 func (t *table) place(slot uint64) {
