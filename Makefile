@@ -49,13 +49,13 @@ demo: image ## the point of it in half a minute: a node is cut off, and what its
 	go run ./test/demo
 
 .PHONY: down
-down: ## stop and remove the containers, keep the volumes (data is in memory only, as yet)
+down: ## stop and remove the containers, keep the volumes: the data are there at the next up
 	$(COMPOSE) down
 
 .PHONY: reset
-reset: ## the same, and delete the volumes (asks first; ASK=no does not)
+reset: ## the same, and delete the volumes with all data (asks first; ASK=no does not)
 	@if [ "$(ASK)" != no ]; then \
-		printf 'Delete the volumes of all three nodes? [y/N] '; read -r answer; \
+		printf 'Delete the volumes of all three nodes, and all data in them? [y/N] '; read -r answer; \
 		[ "$$answer" = y ] || { echo 'Nothing was changed.'; exit 1; }; \
 	fi
 	$(COMPOSE) down --volumes --remove-orphans
@@ -104,7 +104,7 @@ cross: ## compile for every architecture that images are meant for
 ## --- checking
 
 .PHONY: test
-test: lint unit price seeds cross image image-golang cluster ## everything, the real cluster included
+test: lint unit price seeds kills cross image image-golang cluster ## everything, the real cluster included
 
 .PHONY: unit
 unit: ## all tests but the real cluster, with the race detector
@@ -119,6 +119,10 @@ price: ## the bytes and round trips of repair sessions, and the index's bytes a 
 seeds: ## as many simulated clusters as two minutes allow, and 200 with the race detector
 	go run ./test/sim -seeds 1000000 -for $(or $(FOR),120s)
 	go test -race -count=1 -run 'TestSeeds$$' ./test/sim -sim.for 1s -sim.least 200
+
+.PHONY: kills
+kills: ## KILLS (300) times: write to a node, kill -9, start it again, look for what was acknowledged
+	go test -v -count=1 -timeout 30m -run Kill ./test/durability -durability.kills $(or $(KILLS),300)
 
 .PHONY: cluster
 cluster: export TESTCONTAINERS_RYUK_DISABLED := true
@@ -136,9 +140,10 @@ sim: ## SEEDS (1000) simulated clusters, each of which can be had again
 	go run ./test/sim -seeds $(or $(SEEDS),1000)
 
 .PHONY: soak
-soak: ## SEEDS (20000) of them, and until known bugs are found when they are built in
+soak: ## SEEDS (20000) of them, until known bugs are found when they are built in, and KILLS (5000)
 	go run ./test/sim -seeds $(or $(SEEDS),20000)
 	go run ./test/sim -museum
+	go test -v -count=1 -timeout 5h -run Kill ./test/durability -durability.kills $(or $(KILLS),5000)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)
