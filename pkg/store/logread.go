@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 )
 
@@ -135,14 +137,19 @@ func (s *Store) LogFloor(origin uint64) uint64 {
 	return 1
 }
 
-// RaiseLogFloor records that changes of an origin up to seq were taken over
-// without being logged one by one, as by a full copy.
-func (s *Store) RaiseLogFloor(origin, seq uint64) {
-	i, ok := s.log.intern(origin)
-	if !ok {
-		return // nor is any change of it in the log
+// RaiseLogFloor records that the changes of an origin up to seq, which is stamped
+// so, count as received without being logged one by one, as after a full copy. What
+// they left behind was applied before: the journal, which gets everything in that
+// order, never vouches for what it does not hold.
+func (s *Store) RaiseLogFloor(origin, seq uint64, stamp hlc.Timestamp) {
+	if i, ok := s.log.intern(origin); ok { // else no change of it is in the log
+		s.log.raiseFloor(i, seq)
 	}
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	s.log.floors[i] = max(s.log.floors[i], seq+1)
+	s.journal.Vouch(journal.Mark{Origin: origin, Seq: seq, Stamp: stamp})
+}
+
+func (l *changeLog) raiseFloor(instance uint32, seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.floors[instance] = max(l.floors[instance], seq+1)
 }

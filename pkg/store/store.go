@@ -114,26 +114,6 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
-// load takes in what the journal holds, and has the log journal what comes after.
-// What this node once accepted needs no leave of the clock.
-func (s *Store) load() error {
-	if _, keepsNothing := s.journal.(journal.Memory); keepsNothing {
-		return nil
-	}
-	err := s.journal.Load(func(e *kv.Entry) error {
-		s.clock.Raise(e.Version.HLC)
-		if s.Apply(&kv.Change{Entry: *e}) == kv.Deferred {
-			return fmt.Errorf("no memory for key %q", e.Key)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("load journal: %w", err)
-	}
-	s.log.journal = s.journal
-	return nil
-}
-
 // Close releases all memory. No other method may run or be called afterwards.
 func (s *Store) Close() {
 	for i := range s.shards {
