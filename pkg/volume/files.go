@@ -82,7 +82,11 @@ func syncDir(fsys vfs.FS, dir string) (err error) {
 func makeDir(fsys vfs.FS, dir string) error {
 	var parents []string // of what has to be made
 	for d := dir; ; d = fsys.PathDir(d) {
-		if _, err := fsys.Stat(d); err == nil || !errors.Is(err, fs.ErrNotExist) || fsys.PathDir(d) == d {
+		there, err := exists(fsys, d)
+		if err != nil {
+			return err
+		}
+		if there || fsys.PathDir(d) == d {
 			break
 		}
 		parents = append(parents, fsys.PathDir(d))
