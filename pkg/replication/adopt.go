@@ -114,7 +114,7 @@ func (c *Core) adoptMarks(h *Head, e *EpochHead) (changed bool) {
 		}
 		changed = true
 		c.touch(it.Instance)
-		c.rep.RaiseLogFloor(it.Instance, m.Seq)
+		c.rep.RaiseLogFloor(it.Instance, m.Seq, m.HLC)
 		if g, open := c.roots.youngGaps[it.Instance]; open {
 			// What lies above the next gap lay above this one: nothing new came.
 			c.roots.youngGaps[it.Instance] = openGap{c.vec.Prefix(it.Instance).Seq, g.since}

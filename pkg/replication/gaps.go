@@ -216,7 +216,7 @@ func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *pro
 		}
 		if c.room(it.Instance) && c.vec.Adopt(it.Instance, m) {
 			c.touch(it.Instance)
-			c.rep.RaiseLogFloor(it.Instance, it.Seq)
+			c.rep.RaiseLogFloor(it.Instance, m.Seq, m.HLC)
 			c.raiseFrom(m.HLC.Epoch())
 		}
 	}

@@ -31,9 +31,10 @@ type Replica interface {
 	// LogFloor returns the sequence from which on every applied change of an
 	// origin is still in the ring; 1 if none ever left it.
 	LogFloor(origin uint64) uint64
-	// RaiseLogFloor says that changes of an origin up to seq count as received
-	// without being in the ring.
-	RaiseLogFloor(origin, seq uint64)
+	// RaiseLogFloor says that changes of an origin up to seq, which is stamped so,
+	// count as received without being in the ring: what they left behind was applied
+	// before, by whichever way. A replica that outlives the process keeps that too.
+	RaiseLogFloor(origin, seq uint64, stamp hlc.Timestamp)
 	// Changed returns a channel of capacity 1 that holds a token when own changes
 	// were added.
 	Changed() <-chan struct{}

@@ -151,7 +151,7 @@ func (m *mapReplica) LogFloor(origin uint64) uint64 {
 	return max(1, m.floors[origin])
 }
 
-func (m *mapReplica) RaiseLogFloor(origin, seq uint64) {
+func (m *mapReplica) RaiseLogFloor(origin, seq uint64, stamp hlc.Timestamp) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.floors[origin] = max(m.floors[origin], seq+1)

@@ -177,7 +177,12 @@ func (l *changeLog) receive(r ref, v kv.Version, seq uint64, gone ref) {
 		l.greatest = v
 	}
 	freed := l.appendLocked(&c, seq)
-	l.journalLocked(c.rec, v.Instance, seq)
+	switch {
+	case gone != r:
+		l.journalLocked(c.rec, v.Instance, seq)
+	case l.journal != nil && seq != 0: // it lost: what superseded it is in the journal
+		l.journal.Note(v.Instance, seq, v.HLC)
+	}
 	l.mu.Unlock()
 	l.free(&freed)
 }

@@ -2,9 +2,12 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 )
 
@@ -31,9 +34,50 @@ func TestRingForgetsTheOldestAndSaysSo(t *testing.T) {
 	if floor := s.LogFloor(12345); floor != 1 {
 		t.Errorf("floor of an unknown origin is %d, want 1", floor)
 	}
-	s.RaiseLogFloor(12345, 77)
+	s.RaiseLogFloor(12345, 77, hlc.At(testStart))
 	if floor := s.LogFloor(12345); floor != 78 {
 		t.Errorf("floor after adopting 77 is %d", floor)
+	}
+}
+
+// diary is a journal that writes down in which order it is told what.
+type diary struct {
+	journal.Memory
+	lines []string
+}
+
+func (d *diary) Append(c *kv.Change) journal.Ticket {
+	d.lines = append(d.lines, fmt.Sprintf("append %d/%d %s", c.Origin, c.Seq, c.Entry.Value))
+	return 0
+}
+
+func (d *diary) Note(origin, seq uint64, _ hlc.Timestamp) journal.Ticket {
+	d.lines = append(d.lines, fmt.Sprintf("note %d/%d", origin, seq))
+	return 0
+}
+
+func (d *diary) Vouch(m journal.Mark) journal.Ticket {
+	d.lines = append(d.lines, fmt.Sprintf("vouch %d/%d at %d", m.Origin, m.Seq, m.Stamp.Millis()))
+	return 0
+}
+
+// What was taken over is vouched for after all that it stands for, so no crash
+// leaves a journal that claims what it does not hold; and what lost never takes the
+// place of what won.
+func TestJournalIsToldEntriesFirst(t *testing.T) {
+	d := new(diary)
+	s, _ := newStore(t, Options{Journal: d})
+	s.Apply(remote(7, 0, testStart, "a", "won"))
+	s.Apply(remote(8, 4, testStart-5, "a", "lost"))
+	s.Apply(remote(8, 0, testStart-9, "a", "lost without a place"))
+	s.Apply(remote(7, 0, testStart+1, "b", "too"))
+	s.RaiseLogFloor(7, 12, hlc.At(testStart+1))
+	want := []string{"append 7/0 won", "note 8/4", "append 7/0 too", fmt.Sprintf("vouch 7/12 at %d", testStart+1)}
+	if !slices.Equal(d.lines, want) {
+		t.Fatalf("the journal was told\n%q, want\n%q", d.lines, want)
+	}
+	if floor := s.LogFloor(7); floor != 13 {
+		t.Fatalf("floor %d", floor)
 	}
 }
 

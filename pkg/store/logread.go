@@ -142,14 +142,17 @@ func (s *Store) LogFloor(origin uint64) uint64 {
 // they left behind was applied before: the journal, which gets everything in that
 // order, never vouches for what it does not hold.
 func (s *Store) RaiseLogFloor(origin, seq uint64, stamp hlc.Timestamp) {
-	if i, ok := s.log.intern(origin); ok { // else no change of it is in the log
-		s.log.raiseFloor(i, seq)
-	}
+	s.raiseFloor(origin, seq)
 	s.journal.Vouch(journal.Mark{Origin: origin, Seq: seq, Stamp: stamp})
 }
 
-func (l *changeLog) raiseFloor(instance uint32, seq uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.floors[instance] = max(l.floors[instance], seq+1)
+// raiseFloor records that the log does not hold the changes of an origin up to seq.
+func (s *Store) raiseFloor(origin, seq uint64) {
+	i, ok := s.log.intern(origin)
+	if !ok {
+		return // nor is any change of it in the log
+	}
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	s.log.floors[i] = max(s.log.floors[i], seq+1)
 }
