@@ -82,6 +82,44 @@ func TestEveryFlippedByteIsFound(t *testing.T) {
 	mustClose(t, mustOpen(t, mem, "d", "node-1"), 0)
 }
 
+// A checksum that fits does not make a volume.json of what nobody writes.
+func TestSealedNonsenseIsRefused(t *testing.T) {
+	body := string(newIdentity("n1", time.Now()).encode())
+	body = body[:len(body)-sealLen]
+	for name, nonsense := range map[string]string{
+		"nothing":       "",
+		"no object":     "[\n",
+		"another order": strings.Replace(body, "{\n", "{\n  \"more\": 1,\n", 1),
+		"other spaces":  strings.Replace(body, ": 1", ":  1", 1),
+		"format 0":      strings.Replace(body, ": 1", ": 0", 1),
+		"a bad node_id": strings.Replace(body, "n1", "n 1", 1),
+		"a bad time":    strings.Replace(body, "Z\"", "\"", 1),
+	} {
+		if nonsense == body {
+			t.Fatalf("%s: is the same", name)
+		}
+		if v, err := decodeIdentity(append([]byte(nonsense), seal([]byte(nonsense))...), "f"); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
+	}
+}
+
+func TestReservedAlreadyCostsNothing(t *testing.T) {
+	operations := 0
+	counted := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(errorfs.Op) error { operations++; return nil }))
+	v := mustOpen(t, counted, "d", "n1")
+	for _, tc := range []struct {
+		bound hlc.Timestamp
+		costs bool
+	}{{hlc.At(5), true}, {hlc.At(5), false}, {hlc.At(4), false}, {hlc.At(5) + 1, true}} {
+		operations = 0
+		if err := v.Reserve(tc.bound); err != nil || operations > 0 != tc.costs {
+			t.Errorf("Reserve(%v): %v, %d operations", tc.bound, err, operations)
+		}
+	}
+	mustClose(t, v, 0)
+}
+
 func FuzzDecodeIdentity(f *testing.F) {
 	golden, err := os.ReadFile("testdata/" + identityName)
 	if err != nil {
@@ -162,11 +200,11 @@ func TestPowerFailsAtAnyOperation(t *testing.T) {
 // The n-th operation on the disk fails, for every n. What Open makes is whole or can be
 // made anew; a bound that was not written is not taken for written.
 func TestNthOperationFails(t *testing.T) {
-	for _, failure := range []error{syscall.EIO, syscall.ENOSPC} {
+	for failure, passes := range map[error]bool{syscall.EIO: false, syscall.ENOSPC: true, syscall.EMFILE: true} {
 		failures, n := 0, 0
 		for failed := true; failed; n++ {
 			mem := vfs.NewCrashableMem()
-			failed = failAt(t, mem, n, failure)
+			failed = failAt(t, mem, n, failure, passes)
 			if failed {
 				failures++
 			}
@@ -179,8 +217,9 @@ func TestNthOperationFails(t *testing.T) {
 	}
 }
 
-// failAt lets the n-th operation fail and reports whether there were so many.
-func failAt(t *testing.T, mem *vfs.MemFS, n int, failure error) (failed bool) {
+// failAt lets the n-th operation fail and reports whether there were so many. When the
+// failure passes, the same can be reserved afterwards, else nothing.
+func failAt(t *testing.T, mem *vfs.MemFS, n int, failure error, passes bool) (failed bool) {
 	var calls []error
 	broken := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if n--; n == -1 && op.Kind != errorfs.OpFileClose {
@@ -203,7 +242,7 @@ func failAt(t *testing.T, mem *vfs.MemFS, n int, failure error) (failed bool) {
 		t.Fatalf("Reserve: %v", err)
 	case err == nil:
 		atLeast(t, mem, hlc.At(1000))
-	case passing(failure):
+	case passes:
 		if err := v.Reserve(hlc.At(1000)); err != nil || len(calls) > 0 {
 			t.Fatalf("with room again: %v, Failed called with %v", err, calls)
 		}
