@@ -21,9 +21,9 @@ const majorVersion = pebble.FormatTableFormatV6
 // options are how Pebble is run: write much, read once at the start. Memory
 // tables are large, so that keys that are written often reach the disk once, and
 // there are enough of them that a compaction stops nobody.
-func options(fs vfs.FS, logger pebble.LoggerAndTracer) *pebble.Options {
+func options(fs vfs.FS, logger pebble.Logger) *pebble.Options {
 	o := &pebble.Options{
-		FS: fs, LoggerAndTracer: logger, FormatMajorVersion: majorVersion,
+		FS: fs, Logger: logger, FormatMajorVersion: majorVersion,
 		CacheSize:                   8 << 20,
 		MemTableSize:                32 << 20,
 		MemTableStopWritesThreshold: 4,
@@ -121,12 +121,11 @@ func size(db *pebble.DB) (entries, bytes int64) {
 
 // engineLog is what Pebble says, for the node's log.
 type engineLog struct {
-	pebble.LoggerAndTracer
 	log  *slog.Logger
 	fail func(error)
 }
 
-func (j *Journal) logger() pebble.LoggerAndTracer { return &engineLog{log: j.log, fail: j.fail} }
+func (j *Journal) logger() pebble.Logger { return &engineLog{log: j.log, fail: j.fail} }
 
 func (l *engineLog) Infof(format string, args ...any) {
 	l.log.Debug("engine: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
