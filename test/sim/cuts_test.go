@@ -103,7 +103,7 @@ func cutRun(pattern int, script *cutScript, order [6]int) string {
 	defer w.close()
 	w.net.calm = true
 	for _, n := range w.nodes {
-		n.disk = newDisk()
+		n.disk = newDisk(instant, w.time)
 		n.boot()
 	}
 	w.after(checkEvery, w.check)

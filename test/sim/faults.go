@@ -118,15 +118,33 @@ func crash(w *world) bool {
 	if !n.up || n.disk == nil && !w.spare(n) {
 		return false
 	}
-	w.trace.say("node %d dies for %v, keeps its data %v", n.id, d, n.disk != nil)
-	n.kill()
-	if n.disk == nil {
-		w.forgotten(n)
+	w.fall(n, death(w.rng.disk.IntN(int(powerOff)+1)), d)
+	if w.prof.disks && w.rng.disk.IntN(4) == 0 { // a machine whose clock has lost its battery
+		n.box.skew -= w.rng.disk.Int64N(120_001)
 	}
-	w.until(d, func() {
-		n.boot()
-		n.startWriters()
-	})
+	return true
+}
+
+// blackout takes the power from all nodes that have a disk, at once.
+func blackout(w *world) bool {
+	d, struck := w.lasting(2*time.Second), false
+	for _, n := range w.nodes {
+		if n.up && n.disk != nil {
+			w.fall(n, powerOff, d+time.Duration(w.rng.disk.Int64N(int64(time.Second))))
+			struck = true
+		}
+	}
+	return struck
+}
+
+// failDisk has the next write or sync of a disk fail, if there is one soon.
+func failDisk(w *world) bool {
+	n := w.anyNode()
+	if !n.up || n.disk == nil || n.disk.policy == instant {
+		return false
+	}
+	n.disk.failing = true
+	w.until(w.lasting(3*time.Second), func() { n.disk.failing = false })
 	return true
 }
 

@@ -3,18 +3,19 @@ package main
 import (
 	"time"
 
+	"merklekv/pkg/hlc"
 	"merklekv/pkg/kv"
 )
 
-// write is one change that some client made: where, when, and what came of it. It
-// was acknowledged when it was made, for a node waits for nobody.
+// write is one change that some client made: where, when, and what came of it.
 type write struct {
 	node   int
 	origin uint64
 	seq    uint64
 	entry  kv.Entry
 	at     time.Duration
-	seen   uint8 // a bit for each node that has received it
+	acked  bool
+	seen   uint8 // a bit for each node that holds it or what is greater: made or received and not forgotten
 }
 
 // place is where a change stands: an instance and its sequence.
@@ -25,47 +26,61 @@ type history struct {
 	writes    []write
 	byVersion map[kv.Version]int
 	byPlace   map[place]int
-	greatest  map[string]int          // by name: the write that must be there in the end
-	last      []map[string]kv.Version // by node: what it acknowledged last, by name
-	lags      []time.Duration         // from a write to its receipt by another node
+	issued    []hlc.Timestamp // by node: the greatest stamp it gave
+	lags      []time.Duration // from a write to its receipt by another node
+	newest    time.Duration   // when the last write was made
 }
 
 func newHistory(nodes int) *history {
-	h := &history{
-		byVersion: make(map[kv.Version]int), byPlace: make(map[place]int), greatest: make(map[string]int),
-	}
-	for range nodes {
-		h.last = append(h.last, make(map[string]kv.Version))
-	}
-	return h
+	return &history{byVersion: make(map[kv.Version]int), byPlace: make(map[place]int), issued: make([]hlc.Timestamp, nodes)}
 }
 
 // nameOf is the name of an entry as a map's key.
 func nameOf(e *kv.Entry) string { return string(e.Key) + "\x00" + string(e.Facet) }
 
 // record takes in a change that a node has just made, and returns what is wrong
-// with it, "" if nothing: its version must be above all that this node
-// acknowledged for the name before.
+// with it, "" if nothing: its stamp must be above all that this node gave before,
+// in earlier lives too if it has a disk.
 func (h *history) record(node int, c *kv.Change, at time.Duration) string {
-	name := nameOf(&c.Entry)
 	v := c.Entry.Version
 	if _, there := h.byVersion[v]; there {
 		return "version " + v.String() + " was given twice"
 	}
-	if before := h.last[node][name]; !before.Less(v) {
-		return "a write got " + v.String() + ", one acknowledged before it had " + before.String()
+	if before := h.issued[node]; before >= v.HLC {
+		return "a write got the stamp " + v.HLC.String() + ", one before it " + before.String()
 	}
-	h.last[node][name] = v
+	h.issued[node], h.newest = v.HLC, at
 	i := len(h.writes)
 	h.writes = append(h.writes, write{
 		node: node, origin: c.Origin, seq: c.Seq, entry: c.Entry.Clone(), at: at, seen: 1 << node,
 	})
 	h.byVersion[v] = i
 	h.byPlace[place{c.Origin, c.Seq}] = i
-	if g, there := h.greatest[name]; !there || h.writes[g].entry.Version.Less(v) {
-		h.greatest[name] = i
-	}
 	return ""
+}
+
+// acknowledge takes in that clients were told that writes [first, end) are done.
+func (h *history) acknowledge(first, end int) {
+	for i := first; i < end; i++ {
+		h.writes[i].acked = true
+	}
+}
+
+// required is what must be there in the end: of each name the greatest write that
+// somebody holds.
+func (h *history) required() map[string]int {
+	greatest := make(map[string]int)
+	for i := range h.writes {
+		w := &h.writes[i]
+		if w.seen == 0 {
+			continue
+		}
+		name := nameOf(&w.entry)
+		if g, there := greatest[name]; !there || h.writes[g].entry.Version.Less(w.entry.Version) {
+			greatest[name] = i
+		}
+	}
+	return greatest
 }
 
 // receive takes in that a node was offered an entry and took note of it. It
@@ -83,10 +98,10 @@ func (h *history) receive(node int, v kv.Version, at time.Duration) bool {
 	return true
 }
 
-// alive returns how many names have a greatest write that no truncation has killed.
-func (h *history) alive() int {
-	n, mark := 0, h.mark()
-	for _, i := range h.greatest {
+// alive returns how many of the names that are required no truncation has killed.
+func (h *history) alive(required map[string]int) int {
+	n, mark := 0, h.mark(required)
+	for _, i := range required {
 		if e := &h.writes[i].entry; e.IsReserved() || mark.Less(e.Version) {
 			n++
 		}
@@ -95,8 +110,8 @@ func (h *history) alive() int {
 }
 
 // mark returns the version of the greatest truncation mark, zero if there is none.
-func (h *history) mark() kv.Version {
-	if i, there := h.greatest[markName]; there {
+func (h *history) mark(required map[string]int) kv.Version {
+	if i, there := required[markName]; there {
 		return h.writes[i].entry.Version
 	}
 	return kv.Version{}

@@ -180,6 +180,9 @@ func (c *counts) add(d *counts) {
 	c.useless += d.useless
 	c.repaired += d.repaired
 	c.phantoms += d.phantoms
+	c.forgotten += d.forgotten
+	c.lost += d.lost
+	c.verdicts += d.verdicts
 	c.checks += d.checks
 }
 
@@ -254,8 +257,9 @@ func (s *summary) print(name string, out io.Writer) {
 	fmt.Fprintf(out, "%-8s %6d seeds, %d failed, %d show nothing; %v and %v of virtual time a seed\n", name, s.runs, s.failed,
 		s.invalid, (s.cost / n).Round(10*time.Microsecond), (s.virtual / n).Round(100*time.Millisecond))
 	c := &s.count
-	fmt.Fprintf(out, "         %d writes (%d refused), %d faults, %d pulls, %d full copies, %d sessions (%d for nothing, %d keys, %d bytes), %d phantoms\n",
-		c.writes, c.refused, c.faults, c.pulls, c.fullCopies, c.sessions, c.useless, c.repaired, c.sessionBytes, c.phantoms)
+	fmt.Fprintf(out, "         %d writes (%d refused), %d faults, %d pulls, %d full copies, %d sessions (%d for nothing, %d keys, %d bytes), %d phantoms\n"+
+		"         %d changes forgotten by disks, %d acknowledged writes that nobody had then\n",
+		c.writes, c.refused, c.faults, c.pulls, c.fullCopies, c.sessions, c.useless, c.repaired, c.sessionBytes, c.phantoms, c.forgotten, c.lost)
 	fmt.Fprintf(out, "         replication lag: p50 %v, p90 %v, p99 %v, greatest %v\n",
 		s.lags.percentile(50), s.lags.percentile(90), s.lags.percentile(99), s.lags.greatest.Round(time.Millisecond))
 }

@@ -61,6 +61,9 @@ type node struct {
 	counter    uint64 // of messages
 	publishing bool
 	claims     claims
+	waiters    []waiter // by ticket
+	flushing   bool     // a group is being written
+	syncing    bool     // what was written will be forced to the disk
 }
 
 // replica is a store that dumps in a fixed order.
@@ -108,11 +111,15 @@ func (n *node) boot() {
 	w := n.w
 	n.life++
 	n.up, n.born, n.pause, n.ready, n.connected, n.will, n.publishing, n.shown = true, w.now, 0, false, false, nil, false, replication.Closed{}
+	n.waiters, n.flushing, n.syncing = nil, false, false
 	n.instance = w.rng.node.Uint64() | 1
 	n.median = hlc.NewMedianClock(n.box.read)
 	n.clock = hlc.NewClock(n.median.Millis, maxDrift)
 	var kept journal.Journal
 	if n.disk != nil {
+		n.disk.open()
+		n.disk.wake = n.flush
+		n.clock.Raise(n.disk.bound)
 		kept = n.disk
 	}
 	s, err := store.New(store.Options{Clock: n.clock, Instance: n.instance, Journal: kept, RingBytes: n.ring})
@@ -257,11 +264,12 @@ func (n *node) tick() {
 // join writes the node's member entry.
 func (n *node) join() {
 	before := n.store.LogHead()
-	_, err := n.store.SetReserved(antientropy.MemberFacet(n.name), antientropy.EncodeMember(n.instance, n.addr))
+	n.reserve()
+	ticket, err := n.store.SetReserved(antientropy.MemberFacet(n.name), antientropy.EncodeMember(n.instance, n.addr))
 	if err != nil {
 		n.after(500*time.Millisecond, n.join)
 	}
-	n.acknowledge(before)
+	n.made(before, ticket)
 	n.publishSoon()
 }
 
@@ -312,3 +320,14 @@ func (n *node) hello() *protocol.PeerHello {
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d (%s, %016x)", n.id, n.name, n.instance) }
+
+// reserve keeps the bound of the clock on disk above what may be stamped next.
+func (n *node) reserve() {
+	if n.disk == nil {
+		return
+	}
+	next := max(n.clock.Last(), hlc.At(n.millis()))
+	if next+hlc.At(1000) > n.disk.bound {
+		_ = n.disk.Reserve(next + hlc.At(4000))
+	}
+}

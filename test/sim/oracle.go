@@ -104,9 +104,36 @@ func (n *node) dominates(versions map[string]kv.Version) bool {
 
 // forgotten takes in that a node has lost all that it had.
 func (w *world) forgotten(n *node) {
-	clear(w.history.last[n.id])
+	w.history.issued[n.id] = 0
 	for i := range w.history.writes {
 		w.history.writes[i].seen &^= 1 << n.id
+	}
+}
+
+// judgeLoss takes in that a disk has forgotten a record, and sees that it was
+// allowed to: what it acknowledged under always is never lost, under the others not
+// with the process alone, and under interval not what is older than the window.
+func (w *world) judgeLoss(n *node, r *record, how death) {
+	w.count.forgotten++
+	v, tells := r.version()
+	i, there := w.history.byVersion[v]
+	if !tells || !there {
+		return
+	}
+	wr := &w.history.writes[i]
+	if held, there := n.disk.kept.entries[nameOf(&wr.entry)]; there && !held.Version.Less(v) {
+		return
+	}
+	own := wr.acked && wr.node == n.id
+	switch {
+	case own && (n.disk.policy == always || how < powerOff):
+		w.fail("node %d %v and loses a write of key %q that it acknowledged, fsync %v", n.id, how, wr.entry.Key, n.disk.policy)
+	case n.disk.policy == interval && how >= powerOff && w.now-max(r.at, n.pause) > window:
+		w.fail("node %d %v and loses %v of key %q after %v", n.id, how, v, wr.entry.Key, w.now-r.at)
+	}
+	wr.seen &^= 1 << n.id
+	if wr.acked && wr.seen == 0 {
+		w.count.lost++
 	}
 }
 
@@ -167,8 +194,11 @@ func (w *world) unequal() string {
 	first := w.nodes[0]
 	var dump []kv.Entry
 	for _, n := range w.nodes {
+		if !n.up {
+			return fmt.Sprintf("node %d is down", n.id)
+		}
 		switch s := n.core.Status(); {
-		case !n.up || !n.ready:
+		case !n.ready:
 			return fmt.Sprintf("node %d is not ready: %q", n.id, s.Reasons)
 		case len(s.Deferred) > 0:
 			return fmt.Sprintf("node %d has put off something of %016x", n.id, s.Deferred[0].Instance)
@@ -242,6 +272,9 @@ func (w *world) epochsTold() string {
 func (w *world) greatest() kv.Version {
 	var v kv.Version
 	for _, n := range w.nodes {
+		if !n.up {
+			continue
+		}
 		if g := n.store.Greatest(); v.Less(g) {
 			v = g
 		}
@@ -289,6 +322,7 @@ func sameEntry(a, b *kv.Entry) bool {
 func (w *world) judge() {
 	h := w.history
 	n := w.nodes[0]
+	required := h.required()
 	held := withoutKilled(sortedDump(n.store))
 	for i := range held {
 		e := &held[i]
@@ -297,27 +331,27 @@ func (w *world) judge() {
 			w.fail("key %q at %v holds what nobody wrote", e.Key, e.Version)
 			return
 		}
-		if best := h.greatest[nameOf(e)]; h.writes[best].entry.Version != e.Version {
+		if best, there := required[nameOf(e)]; !there || h.writes[best].entry.Version != e.Version {
 			w.fail("key %q holds %v, acknowledged was %v of node %d", e.Key, e.Version,
 				h.writes[best].entry.Version, h.writes[best].node)
 			return
 		}
 	}
-	if alive := h.alive(); len(held) != alive {
+	if alive := h.alive(required); len(held) != alive {
 		w.fail("%d names are held, %d were written", len(held), alive)
 		return
 	}
 	for _, n := range w.nodes {
-		n.judgeReads()
+		n.judgeReads(required)
 		n.checkClaims()
 	}
 }
 
 // judgeReads reads every key as a client does.
-func (n *node) judgeReads() {
+func (n *node) judgeReads(required map[string]int) {
 	h := n.w.history
-	mark := h.mark()
-	for _, at := range h.greatest {
+	mark := h.mark(required)
+	for _, at := range required {
 		e := &h.writes[at].entry
 		if e.IsReserved() || len(e.Facet) > 0 {
 			continue

@@ -26,6 +26,8 @@ type profile struct {
 	writers span[int]           // a node
 	keys    span[int]
 	rings   []int64    // bytes of the log
+	disks   bool       // every node has one, else every second
+	keeping []policy   // of the disks; none: instant
 	skews   []int64    // milliseconds, of which a node's clock is ahead by up to one, either way
 	faults  []weighted // none: nothing goes wrong
 	every   span[time.Duration]
@@ -51,6 +53,8 @@ type plan struct {
 	rings                []int64
 	skews                []int64
 	first                time.Duration // the first fault
+	policies             []policy
+	sync                 time.Duration // how long a sync usually takes at most
 }
 
 func drawInt(r *rand.Rand, s span[int]) int { return s.low + r.IntN(s.high-s.low+1) }
@@ -76,9 +80,24 @@ func (p *profile) draw(r *rand.Rand) plan {
 	return d
 }
 
+// drawDisks draws when each node's disk keeps what, and how slow all of them are.
+func (d *plan) drawDisks(p *profile, r *rand.Rand) {
+	keeping := p.keeping
+	if len(keeping) == 0 {
+		keeping = []policy{instant}
+	}
+	if r.IntN(2) == 0 { // the same everywhere
+		keeping = []policy{keeping[r.IntN(len(keeping))]}
+	}
+	for range d.nodes {
+		d.policies = append(d.policies, keeping[r.IntN(len(keeping))])
+	}
+	d.sync = []time.Duration{2 * time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond}[r.IntN(3)]
+}
+
 func (d *plan) String() string {
 	return fmt.Sprintf("%d nodes, %d writers each at %.1f/s, %d keys, %v of faults from %v on, loss %.0f %%, duplicates %.0f %%, "+
-		"broken frames %.1f %%, delay up to %v, logs of %v bytes, clocks ahead by %v ms",
+		"broken frames %.1f %%, delay up to %v, logs of %v bytes, clocks ahead by %v ms, disks %v, syncs up to %v",
 		d.nodes, d.writers, d.rate, d.keys, d.chaos.Round(time.Millisecond), d.first.Round(time.Millisecond), 100*d.loss, 100*d.dup,
-		100*d.breaks, d.delay.Round(time.Millisecond), d.rings, d.skews)
+		100*d.breaks, d.delay.Round(time.Millisecond), d.rings, d.skews, d.policies, d.sync)
 }

@@ -13,8 +13,10 @@ var profiles = []*profile{
 		delay: span[time.Duration]{time.Millisecond, 5 * time.Second}, rate: span[float64]{4, 16},
 		writers: span[int]{1, 2}, keys: span[int]{20, 250}, rings: []int64{2 << 10, 32 << 10, 16 << 20},
 		skews: []int64{0, 500, 2000},
+		keeping: []policy{instant, always, interval, never},
 		faults: []weighted{
 			{cutLink, 6}, {isolate, 3}, {stopBroker, 3}, {pauseNode, 3}, {crash, 3}, {burst, 3}, {jumpClock, 1}, {freezeClock, 1},
+			{blackout, 1}, {failDisk, 1},
 		},
 		every: span[time.Duration]{100 * time.Millisecond, 3 * time.Second}, quiet: 2 * time.Second,
 	},
@@ -58,6 +60,7 @@ var profiles = []*profile{
 		delay: span[time.Duration]{time.Millisecond, 500 * time.Millisecond}, rate: span[float64]{5, 30},
 		writers: span[int]{1, 1}, keys: span[int]{20, 100}, rings: []int64{2 << 10, 16 << 20},
 		skews: []int64{0, 0, 0, 0, 1000, 1000, 5000, 5000, 30_000, 60_000, 180_000, 3_600_000},
+		keeping: []policy{instant, always, interval, never},
 		faults: []weighted{
 			{jumpClock, 4}, {freezeClock, 4}, {isolate, 4}, {cutLink, 2}, {crash, 2}, {burst, 1},
 		},
@@ -70,8 +73,21 @@ var profiles = []*profile{
 		delay: span[time.Duration]{time.Millisecond, 300 * time.Millisecond}, rate: span[float64]{10, 40},
 		writers: span[int]{1, 1}, keys: span[int]{50, 250}, rings: []int64{512, 1 << 10},
 		skews: []int64{0, 500},
+		keeping: []policy{instant, always, interval, never},
 		faults: []weighted{
 			{cutLink, 4}, {isolate, 4}, {stopBroker, 2}, {pauseNode, 2}, {crash, 2}, {burst, 4},
+		},
+		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 2 * time.Second,
+	},
+	{
+		name: "power", about: "disks that keep what was forced to them, and nodes that are stopped, killed and cut from power, one or all",
+		nodes: span[int]{3, 4}, chaos: span[time.Duration]{6 * time.Second, 14 * time.Second},
+		loss: span[float64]{0, 0.1}, dup: span[float64]{0, 0.2}, breaks: span[float64]{0, 0.02},
+		delay: span[time.Duration]{time.Millisecond, 500 * time.Millisecond}, rate: span[float64]{5, 25},
+		writers: span[int]{1, 3}, keys: span[int]{20, 150}, rings: []int64{1 << 10, 32 << 10, 16 << 20},
+		skews: []int64{0, 500, 5000, 60_000}, disks: true, keeping: []policy{always, always, interval, never},
+		faults: []weighted{
+			{crash, 8}, {blackout, 3}, {failDisk, 3}, {isolate, 3}, {cutLink, 2}, {burst, 3}, {jumpClock, 1}, {stopBroker, 1},
 		},
 		every: span[time.Duration]{100 * time.Millisecond, 2 * time.Second}, quiet: 2 * time.Second,
 	},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 )
 
@@ -14,12 +15,19 @@ func (n *node) write() {
 	if w.calm {
 		return
 	}
+	var last journal.Ticket
 	if n.ready {
 		for range 1 + w.rng.work.IntN(3) {
-			n.operate()
+			last = max(last, n.operate())
 		}
 		n.publishSoon()
 	}
+	n.whenDurable(last, n.think)
+}
+
+// think lets some time pass until a writer does something again.
+func (n *node) think() {
+	w := n.w
 	think := w.rng.work.ExpFloat64() * 2 / w.plan.rate // two operations at a time on average
 	n.after(time.Duration(min(think, 20)*float64(time.Second)), n.write)
 }
@@ -56,31 +64,34 @@ func (w *world) value() []byte {
 	return v
 }
 
-// operate does one client's request and records what came of it.
-func (n *node) operate() {
+// operate does one client's request and records what came of it. It is acknowledged
+// when the ticket is durable.
+func (n *node) operate() journal.Ticket {
 	w := n.w
+	n.reserve()
 	before := n.store.LogHead()
+	var ticket journal.Ticket
 	var err error
 	switch x := w.rng.work.IntN(1000); {
 	case x < 640:
-		_, err = n.store.Set(w.key(), w.value())
+		ticket, err = n.store.Set(w.key(), w.value())
 	case x < 800:
-		_, _, err = n.store.Delete(w.key())
+		_, ticket, err = n.store.Delete(w.key())
 	case x < 900:
 		key := w.key()
 		if size, _ := n.store.MemoryOf(key); size < 2000 {
-			_, _, err = n.store.Append(nil, key, w.value())
+			_, ticket, err = n.store.Append(nil, key, w.value())
 		}
 	case x == 939 && w.rng.work.IntN(4) == 0:
-		_, err = n.store.Truncate()
+		ticket, err = n.store.Truncate()
 	case x < 940:
-		_, _, err = n.store.Prepend(nil, w.key(), []byte("p"))
+		_, ticket, err = n.store.Prepend(nil, w.key(), []byte("p"))
 	default:
 		var pairs [][]byte
 		for range 2 + w.rng.work.IntN(4) {
 			pairs = append(pairs, w.key(), w.value())
 		}
-		_, err = n.store.MSet(pairs)
+		ticket, err = n.store.MSet(pairs)
 	}
 	var readOnly *kv.ReadOnlyError
 	switch {
@@ -89,12 +100,15 @@ func (n *node) operate() {
 	case err != nil:
 		w.fail("node %d refuses a write: %v", n.id, err)
 	}
-	n.acknowledge(before)
+	n.made(before, ticket)
+	return ticket
 }
 
-// acknowledge records the changes that a node has made from a place in its log on.
-func (n *node) acknowledge(from uint64) {
+// made records the changes that a node has made from a place in its log on. They
+// are acknowledged together, when a ticket is durable.
+func (n *node) made(from uint64, ticket journal.Ticket) {
 	w := n.w
+	first := len(w.history.writes)
 	n.store.ReadLog(from, 1<<20, func(c *kv.Change) bool {
 		w.trace.note("writes", uint64(n.id), uint64(c.Entry.Version.HLC), c.Seq, sum(c.Entry.Key), sum(c.Entry.Value))
 		w.count.writes++
@@ -103,4 +117,6 @@ func (n *node) acknowledge(from uint64) {
 		}
 		return true
 	})
+	end := len(w.history.writes)
+	n.whenDurable(ticket, func() { w.history.acknowledge(first, end) })
 }

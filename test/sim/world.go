@@ -35,7 +35,7 @@ type world struct {
 
 // streams are sources of randomness that do not depend on each other, so that
 // more of one thing does not change what the others do.
-type streams struct{ plan, net, work, fault, node *rand.Rand }
+type streams struct{ plan, net, work, fault, node, disk *rand.Rand }
 
 // counts is what a run has to tell in numbers.
 type counts struct {
@@ -43,7 +43,8 @@ type counts struct {
 	faults, pulls, fullCopies, linkBytes uint64
 	sessions, sessionBytes, useless      uint64
 	repaired, phantoms                   uint64
-	checks                               uint64
+	forgotten, lost                      uint64 // changes that a crash took from a disk; acknowledged ones that nobody has
+	checks, verdicts                     uint64 // verdicts: EQUAL was said before the end
 }
 
 // result is what became of a run.
@@ -65,10 +66,11 @@ func newWorld(seed uint64, prof *profile, out io.Writer) *world {
 	stream := func(i uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, i)) }
 	w := &world{
 		seed: seed, prof: prof, tickEvery: tickEvery, phantom: make(map[phantom]bool),
-		rng: streams{plan: stream(1), net: stream(2), work: stream(3), fault: stream(4), node: stream(5)},
+		rng: streams{plan: stream(1), net: stream(2), work: stream(3), fault: stream(4), node: stream(5), disk: stream(6)},
 	}
 	w.trace = trace{hash: fnvOffset, out: out, loop: &w.loop}
 	w.plan = prof.draw(w.rng.plan)
+	w.plan.drawDisks(prof, w.rng.disk)
 	w.trace.say("profile %s, seed %d: %v", prof.name, seed, &w.plan)
 	w.net = &network{w: w, codec: replication.NewCodec("sim", nil)}
 	w.history = newHistory(w.plan.nodes)
@@ -78,13 +80,15 @@ func newWorld(seed uint64, prof *profile, out io.Writer) *world {
 			w: w, id: i, name: fmt.Sprintf("n%d", i+1), addr: fmt.Sprintf("10.0.0.%d:7878", i+1), ring: w.plan.rings[i],
 			box: &machine{loop: &w.loop, skew: w.plan.skews[i]},
 		}
-		if w.rng.plan.IntN(2) == 0 {
-			n.disk = newDisk()
+		if w.rng.plan.IntN(2) == 0 || prof.disks {
+			n.disk = newDisk(w.plan.policies[i], w.time)
 		}
 		w.nodes = append(w.nodes, n)
 	}
 	return w
 }
+
+func (w *world) time() time.Duration { return w.now }
 
 // fail records the first thing that is wrong; the run ends.
 func (w *world) fail(format string, args ...any) {
@@ -179,6 +183,7 @@ func (w *world) settle() {
 	limit, since := w.now+settleLimit, w.now
 	for !w.wrong() {
 		w.runUntil(w.now+500*time.Millisecond, w.wrong)
+		w.checkVerdicts()
 		why := w.unequal()
 		if why != "" {
 			since = w.now
@@ -203,6 +208,9 @@ const settleLimit = 60 * time.Second
 func (w *world) lastDue() time.Duration {
 	var last int64
 	for _, n := range w.nodes {
+		if !n.up {
+			continue
+		}
 		for _, d := range n.core.Status().Deferred {
 			last = max(last, d.Due-n.millis())
 		}
@@ -228,6 +236,7 @@ func (w *world) watch() {
 	if why := w.unequal(); why != "" && !w.wrong() {
 		w.fail("equal no longer: %s", why)
 	}
+	w.equalEverywhere()
 	w.checkClocks()
 }
 

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"time"
+
+	"merklekv/pkg/antientropy"
+	"merklekv/pkg/merkle"
+	"merklekv/pkg/protocol"
+	"merklekv/pkg/replication"
+)
+
+// verdict is what CONVERGED says at a node.
+func (n *node) verdict() protocol.Verdict {
+	n.core.SetNow(n.w.now - n.born)
+	status := n.core.Status()
+	s := antientropy.Standing{
+		Millis: n.millis(), Self: n.name, Members: antientropy.Members(n.store.Entries(nil, nil)),
+		Silent: status.Silent, Greatest: n.store.Greatest(),
+	}
+	n.index.Drain()
+	n.show()
+	own := make(map[int64]merkle.Hash)
+	for _, r := range n.index.Roots() {
+		s.Own = append(s.Own, antientropy.RootAt{Epoch: r.Epoch, Root: r.Root})
+		own[r.Epoch] = r.Root
+	}
+	for i := range status.Peers {
+		n.addHead(&s, &status.Peers[i], own)
+	}
+	return antientropy.Converged(&s)
+}
+
+// addHead adds what a peer's newest head tells, of each node the newest one. How
+// long roots have differed is left out: it does not make anything equal.
+func (n *node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own map[int64]merkle.Hash) {
+	if p.Head == nil || p.NodeID == n.name {
+		return
+	}
+	if s.Greatest.Less(p.Head.Greatest) {
+		s.Greatest = p.Head.Greatest
+	}
+	h := antientropy.PeerHead{NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest}
+	for _, e := range p.Epochs {
+		if len(e.Root) != len(merkle.Hash{}) {
+			continue
+		}
+		now, kept := own[e.Epoch]
+		h.Roots = append(h.Roots, antientropy.RootSeen{
+			RootAt:     antientropy.RootAt{Epoch: e.Epoch, Root: merkle.Hash(e.Root)},
+			SameVector: e.VectorsEqual && kept && string(e.Own) == string(now[:]),
+		})
+	}
+	for i := range s.Heads {
+		if s.Heads[i].NodeID == h.NodeID {
+			if h.Age < s.Heads[i].Age {
+				s.Heads[i] = h
+			}
+			return
+		}
+	}
+	s.Heads = append(s.Heads, h)
+}
+
+// headsOld is how old what a node says of the others may be.
+const headsOld = 4 * time.Second
+
+// checkVerdicts sees that no node calls replicas equal that are not. Of what was
+// written, and of who was started, since the heads were made that it looks at, it
+// cannot know.
+func (w *world) checkVerdicts() {
+	for _, n := range w.nodes {
+		if !n.up || !n.ready {
+			continue
+		}
+		v := n.verdict()
+		if v.Equality != protocol.Equal {
+			continue
+		}
+		w.count.verdicts++
+		for _, m := range w.nodes {
+			if m.up && w.now-m.born > headsOld {
+				w.checkHolds(n, m, v.Epoch)
+			}
+		}
+	}
+}
+
+// checkHolds sees that a node holds all up to an epoch that was there when heads
+// were made that others still rest on.
+func (w *world) checkHolds(says, n *node, epoch int64) {
+	held := n.versions()
+	for name, at := range w.history.required() {
+		wr := &w.history.writes[at]
+		old := wr.at < w.now-headsOld && wr.entry.Version.Epoch() <= epoch
+		if old && held[name].Less(wr.entry.Version) && (wr.entry.IsReserved() || held[markName].Less(wr.entry.Version)) {
+			w.fail("node %d says EQUAL at epoch %d, and node %d holds %v of key %q, not %v", says.id, epoch, n.id,
+				held[name], wr.entry.Key, wr.entry.Version)
+			return
+		}
+	}
+}
+
+// equalEverywhere sees that in the end each node finds out that all are equal.
+func (w *world) equalEverywhere() {
+	for _, n := range w.nodes {
+		if v := n.verdict(); v.Equality != protocol.Equal {
+			w.fail("all are equal, and node %d says %v, %s %v", n.id, v.Equality, v.Reason, v.Peers)
+		}
+	}
+}
