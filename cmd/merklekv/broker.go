@@ -31,7 +31,7 @@ func (a *app) brokerCommand() *cobra.Command {
 // brokerService is a broker as serve runs it.
 type brokerService struct{ broker *broker.Broker }
 
-func openBroker(c config.Config, logger *slog.Logger) (runner, error) {
+func openBroker(_ context.Context, c config.Config, logger *slog.Logger) (runner, error) {
 	b, err := broker.New(broker.Options{
 		Address: net.JoinHostPort(c.Broker.BindAddress, strconv.Itoa(c.Broker.BindPort)),
 		Prefix:  c.MQTT.TopicPrefix,

@@ -184,7 +184,10 @@ func startServe(t *testing.T, runNode func(context.Context) error, args ...strin
 		ends: make(chan os.Signal, 2), hangups: make(chan os.Signal, 1)}
 	s.node.run = func(ctx context.Context) error { close(up); return runNode(ctx) }
 	a := &app{stdin: strings.NewReader(""), stdout: s.stderr, stderr: s.stderr, signals: s.hangups,
-		open: func(_ config.Config, logger *slog.Logger) (runner, error) { s.node.logger = logger; return s.node, nil }}
+		open: func(_ context.Context, _ config.Config, logger *slog.Logger) (runner, error) {
+			s.node.logger = logger
+			return s.node, nil
+		}}
 	go func() { s.code <- a.runUntil(context.Background(), args, s.ends) }()
 	select {
 	case <-up:

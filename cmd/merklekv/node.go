@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 
 	"merklekv/pkg/config"
@@ -8,6 +9,6 @@ import (
 )
 
 // newNode makes the node that serve runs.
-func newNode(c config.Config, logger *slog.Logger) (runner, error) {
-	return node.New(node.Options{Config: c, Version: version, Logger: logger})
+func newNode(ctx context.Context, c config.Config, logger *slog.Logger) (runner, error) {
+	return node.New(ctx, node.Options{Config: c, Version: version, Logger: logger})
 }

@@ -31,8 +31,9 @@ type reloader interface {
 	Reload(c config.Config, changed []string)
 }
 
-// openNode makes a node that has bound its ports and does not serve yet.
-type openNode func(c config.Config, logger *slog.Logger) (runner, error)
+// openNode makes a node that has loaded its data and bound its ports and does not
+// serve yet.
+type openNode func(ctx context.Context, c config.Config, logger *slog.Logger) (runner, error)
 
 func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -71,7 +72,7 @@ func (a *app) runService(ctx context.Context, sources config.Sources, open openN
 	for _, notice := range loaded.Notices {
 		own.Warn(notice)
 	}
-	service, err := open(loaded.Config, logger)
+	service, err := open(ctx, loaded.Config, logger)
 	if err != nil {
 		return err
 	}

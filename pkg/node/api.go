@@ -14,7 +14,19 @@ import (
 
 // api is what the admin port answers from.
 func (n *Node) api() admin.API {
-	return admin.API{Syncs: n.apiSyncs, Peers: n.apiPeers, Epochs: n.apiEpochs, Members: n.apiMembers}
+	return admin.API{
+		Syncs: func(max int) []admin.Sync { return whenOpened(n, func() []admin.Sync { return n.apiSyncs(max) }) },
+		Peers: func() []admin.Peer { return whenOpened(n, n.apiPeers) }, Epochs: func() []admin.Epoch { return whenOpened(n, n.apiEpochs) },
+		Members: func() []admin.Member { return whenOpened(n, n.apiMembers) },
+	}
+}
+
+// whenOpened returns what there is to list, nothing while the node starts.
+func whenOpened[T any](n *Node, list func() []T) []T {
+	if !n.opened.Load() {
+		return nil
+	}
+	return list()
 }
 
 func (n *Node) apiSyncs(max int) []admin.Sync {

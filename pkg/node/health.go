@@ -24,11 +24,15 @@ func (n *Node) serving() error {
 // operator should know besides. A missing broker or peer degrades a node and
 // does not stop it from serving.
 func (n *Node) checks() []admin.Check {
+	if !n.opened.Load() {
+		return n.startChecks()
+	}
 	status := n.replication.Status()
 	checks := []admin.Check{
 		{Name: "replica", OK: status.Ready, Detail: strings.Join(status.Reasons, "; ")},
 		n.memoryCheck(), n.clockCheck(), pausedCheck(status.Paused),
 	}
+	checks = append(checks, n.journalCheck()...)
 	for _, b := range status.Brokers {
 		checks = append(checks, admin.Check{Name: "broker " + b.Address, OK: true, Degraded: !b.Up, Detail: b.Reason})
 	}

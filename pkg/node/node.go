@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,11 +24,13 @@ import (
 	"merklekv/pkg/broker"
 	"merklekv/pkg/config"
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal/disk"
 	"merklekv/pkg/merkle"
 	"merklekv/pkg/protocol"
 	"merklekv/pkg/replication"
 	"merklekv/pkg/server"
 	"merklekv/pkg/store"
+	"merklekv/pkg/volume"
 )
 
 // Options say which node to make.
@@ -53,19 +56,29 @@ type Node struct {
 	median      *hlc.MedianClock
 	clock       *hlc.Clock
 	store       *store.Store
-	closeStore  sync.Once
+	closed      sync.Once // storage is
 	server      *server.Server
 	admin       *admin.Server
 	broker      *broker.Broker // nil unless it runs in-process
 	replication *replication.Replicator
 	repair      *antientropy.Repairer
 
+	volume    *volume.Volume // nil without persistence
+	journal   *disk.Journal  // the same
+	starting  context.Context
+	loading   atomic.Pointer[loading] // while the journal is read
+	opened    atomic.Bool             // New has made all parts
+	operators *layer                  // the port for operators, which answers from the beginning
+
 	shutdown chan struct{} // holds a token when a client said SHUTDOWN
+	fatal    chan error    // capacity 1: why the node must stop
 }
 
-// New makes a node and binds its ports. It serves nobody before Run; Close
-// releases it if Run is never called. A New that fails leaves nothing behind.
-func New(o Options) (_ *Node, err error) {
+// New makes a node: it loads what its journal holds, and then binds its ports. Only
+// the port for operators answers from the beginning, so that they see how far the
+// loading is. Clients are served by Run; Close releases a node that is never run. A
+// New that fails, as when ctx ends, leaves nothing behind.
+func New(ctx context.Context, o Options) (_ *Node, err error) {
 	logger := o.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -73,6 +86,7 @@ func New(o Options) (_ *Node, err error) {
 	n := &Node{
 		config: o.Config, version: o.Version, logger: logger.With("component", "node", "node_id", o.Config.NodeID),
 		started: time.Now(), registry: prometheus.NewRegistry(), shutdown: make(chan struct{}, 1),
+		starting: ctx, fatal: make(chan error, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -80,12 +94,14 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func(*slog.Logger) error{
-		n.openMetrics, n.openStore, n.openBroker, n.openServer, n.openRepair, n.openReplication, n.openAdmin,
+		n.openMetrics, n.openAdmin, n.openClock, n.openVolume, n.openStore,
+		n.openBroker, n.openServer, n.openRepair, n.openReplication,
 	} {
 		if err := open(logger); err != nil {
 			return nil, err
 		}
 	}
+	n.opened.Store(true)
 	return n, nil
 }
 
@@ -111,18 +127,10 @@ func (n *Node) buildInfo() prometheus.Collector {
 	return g
 }
 
-func (n *Node) openStore(logger *slog.Logger) error {
+func (n *Node) openClock(*slog.Logger) error {
 	n.median = hlc.NewMedianClock(hlc.SystemClock())
 	n.clock = hlc.NewClock(n.median.Millis, n.config.Replication.MaxClockDrift.Duration().Milliseconds())
-	var err error
-	n.store, err = store.New(store.Options{
-		Clock: n.clock, MemoryLimit: int64(n.config.Storage.MemoryLimitMB) << 20,
-		RingBytes: int64(n.config.Replication.RingMB) << 20, Logger: logger,
-	})
-	if err != nil {
-		return fmt.Errorf("open store: %w", err)
-	}
-	return n.store.Register(n.registry)
+	return nil
 }
 
 // openBroker binds the in-process broker, if the node has one. A node that is
@@ -202,6 +210,7 @@ func (n *Node) openAdmin(logger *slog.Logger) error {
 		return fmt.Errorf("open admin port: %w", err)
 	}
 	n.admin = a
+	n.operators = (&layer{name: "admin port", run: a.Serve}).start(n.fail)
 	return nil
 }
 
@@ -273,17 +282,16 @@ func hostPort(host string, port int) string { return net.JoinHostPort(host, strc
 
 // Close releases what New made. After Run it does nothing.
 func (n *Node) Close() {
-	if n.admin != nil {
-		n.admin.Close()
-	}
 	if n.server != nil {
 		n.server.Close()
 	}
 	if n.broker != nil {
 		_ = n.broker.Close() // nothing was served
 	}
-	if n.store != nil {
-		n.closeStore.Do(n.store.Close)
+	_ = n.closeStorage() // nothing was written since it was loaded
+	if n.operators != nil {
+		_ = n.operators.stop() // nobody is left to tell
+		n.admin.Close()
 	}
 }
 

@@ -48,7 +48,7 @@ type running struct {
 
 func start(t *testing.T, c config.Config) *running {
 	t.Helper()
-	n, err := node.New(node.Options{Config: c, Version: "test", Logger: testLogger(t)})
+	n, err := node.New(t.Context(), node.Options{Config: c, Version: "test", Logger: testLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestNewThatFailsReleasesItsPorts(t *testing.T) {
 	c.Broker.Enabled = true
 	c.Network.BindPort = port
 	c.Admin.BindPort = taken.Addr().(*net.TCPAddr).Port
-	if _, err := node.New(node.Options{Config: c}); err == nil || !strings.Contains(err.Error(), "admin port") {
+	if _, err := node.New(t.Context(), node.Options{Config: c}); err == nil || !strings.Contains(err.Error(), "admin port") {
 		t.Fatalf("New with a taken admin port: %v", err)
 	}
 	again, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -348,7 +348,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	c.Broker.Users = []config.Secret{"user:" + canary}
 	c.MQTT.Username, c.MQTT.Password = "user", canary
 	c.Security.ClusterSecret = canary
-	n, err := node.New(node.Options{Config: c, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	n, err := node.New(t.Context(), node.Options{Config: c, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,8 @@ import (
 //
 // Parts start in the order of who needs whom and stop in reverse:
 //
-//	admin        first up, last down: it says what the others are doing
+//	admin        up since New, last down: it says what the others are doing
+//	journal      open since New, closed when nobody writes any more
 //	broker       before replication dials it, after replication said good-bye
 //	replication  before the client port, whose peers it serves, and after it, so
 //	             that the last changes still go out
@@ -34,26 +35,39 @@ func (n *Node) Run(ctx context.Context) error {
 		"advertised", n.advertised(), "brokers", n.config.MQTT.Brokers(), "instance", fmt.Sprintf("%016x", n.store.Instance()))
 	warnDescriptors(n.logger, n.config.Network.MaxConnections)
 
-	var errs []error
-	layers := n.layers()
-	running := make([]*layer, 0, len(layers))
-	for _, l := range layers {
+	running := []*layer{n.operators}
+	for _, l := range n.layers() {
 		running = append(running, l.start(stop))
 	}
 	<-ctx.Done()
-	n.logger.Info("stopping", "why", context.Cause(ctx))
-	for i := len(running) - 1; i >= 0; i-- {
+	cause := context.Cause(ctx)
+	n.logger.Info("stopping", "why", cause)
+	var errs []error
+	for i := len(running) - 1; i > 0; i-- {
 		errs = append(errs, running[i].stop())
+	}
+	errs = append(errs, n.closeStorage(), running[0].stop())
+	var broken *fatalError
+	if errors.As(cause, &broken) && !errors.Is(errors.Join(errs...), broken.err) {
+		errs = append(errs, broken.err)
 	}
 	n.logger.Info("stopped")
 	return errors.Join(errs...)
 }
 
-// awaitShutdown stops the node when a client says so.
+// fatalError is what stops a node from without its layers.
+type fatalError struct{ err error }
+
+func (e *fatalError) Error() string { return e.err.Error() }
+func (e *fatalError) Unwrap() error { return e.err }
+
+// awaitShutdown stops the node when a client says so, or when it cannot go on.
 func (n *Node) awaitShutdown(ctx context.Context, stop context.CancelCauseFunc) {
 	select {
 	case <-n.shutdown:
 		stop(errShutdown)
+	case err := <-n.fatal:
+		stop(&fatalError{err})
 	case <-ctx.Done():
 	}
 }
@@ -69,7 +83,7 @@ type layer struct {
 
 // start runs a part until stop is called. A part that ends by itself stops the
 // node.
-func (l *layer) start(stopNode context.CancelCauseFunc) *layer {
+func (l *layer) start(stopNode func(error)) *layer {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.done.Go(func() {
@@ -92,9 +106,10 @@ func (l *layer) stop() error {
 	return l.err
 }
 
-// layers returns the parts in the order in which they start.
+// layers returns the parts in the order in which they start, after the port for
+// operators.
 func (n *Node) layers() []*layer {
-	parts := []*layer{{name: "admin port", run: n.admin.Serve}}
+	var parts []*layer
 	if n.broker != nil {
 		parts = append(parts, &layer{name: "broker", run: n.broker.Serve})
 	}

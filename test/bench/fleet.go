@@ -86,7 +86,7 @@ func makeNodes(dir string) (nodes []*node.Node, err error) {
 		} else {
 			c.MQTT.BrokerAddress = "tcp://" + nodes[0].BrokerAddr().String()
 		}
-		n, err := node.New(node.Options{Config: c, Version: "bench", Logger: logger})
+		n, err := node.New(context.Background(), node.Options{Config: c, Version: "bench", Logger: logger})
 		if err != nil {
 			return nodes, fmt.Errorf("%s: %w", c.NodeID, err)
 		}

@@ -1,0 +1,181 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"merklekv/pkg/admin"
+	"merklekv/pkg/config"
+	"merklekv/pkg/journal"
+	"merklekv/pkg/journal/disk"
+	"merklekv/pkg/kv"
+	"merklekv/pkg/store"
+	"merklekv/pkg/volume"
+)
+
+// fsyncs says what each fsync promises, for the log.
+var fsyncs = map[disk.Fsync]string{
+	disk.Always:   "an acknowledged write is on the disk",
+	disk.Interval: "an acknowledged write survives the process; a machine that fails may lose those of the last second",
+	disk.Never:    "an acknowledged write survives the process; a machine that fails may lose what the system had not written yet",
+}
+
+func fsyncOf(c config.Storage) disk.Fsync {
+	return map[string]disk.Fsync{"always": disk.Always, "interval": disk.Interval, "never": disk.Never}[c.Fsync]
+}
+
+// openVolume locks the data directory and opens the journal in it.
+func (n *Node) openVolume(logger *slog.Logger) error {
+	c := n.config.Storage
+	if !c.PersistenceEnabled {
+		n.logger.Warn("nothing is kept on disk: a node that stops fetches everything from its peers, and has nothing where it has none",
+			"storage.persistence_enabled", false)
+		return nil
+	}
+	v, err := volume.Open(c.DataDir, n.config.NodeID, volume.Options{Logger: logger, Failed: n.fail})
+	if err != nil {
+		return err
+	}
+	n.volume = v
+	n.clock.Raise(v.Bound())
+	fsync := fsyncOf(c)
+	n.logger.Info("data is kept on disk", "data_dir", c.DataDir, "fsync", c.Fsync, "meaning", fsyncs[fsync])
+	return n.openJournal(logger)
+}
+
+func (n *Node) openJournal(logger *slog.Logger) error {
+	dir := n.volume.JournalDir()
+	j, err := disk.Open(dir, disk.Options{
+		Fsync: fsyncOf(n.config.Storage), Logger: logger, Failed: n.fail, Registerer: n.registry,
+	})
+	if errors.Is(err, disk.ErrDamaged) {
+		return fmt.Errorf("%w. Nothing was changed. What the other nodes have is safe there: "+
+			"'merklekv data reseed --data-dir %s' sets this journal aside, and the node fetches everything from its peers; "+
+			"what only this node had is then in the journal set aside, or in its last backup", err, n.config.Storage.DataDir)
+	}
+	if err != nil {
+		return err
+	}
+	n.journal = j
+	return nil
+}
+
+// openStore fills the replica with what the journal holds.
+func (n *Node) openStore(logger *slog.Logger) error {
+	o := store.Options{
+		Clock: n.clock, MemoryLimit: int64(n.config.Storage.MemoryLimitMB) << 20,
+		RingBytes: int64(n.config.Replication.RingMB) << 20, Logger: logger,
+	}
+	if n.journal != nil {
+		l := &loading{Journal: n.journal, ctx: n.starting, log: n.logger, begun: time.Now()}
+		l.total, _ = n.journal.Size()
+		n.loading.Store(l)
+		defer n.loading.Store(nil)
+		o.Journal = l
+	}
+	s, err := store.New(o)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	n.store = s
+	return s.Register(n.registry)
+}
+
+// loading is a journal that tells how far it was read.
+type loading struct {
+	*disk.Journal
+	ctx   context.Context // ends the loading
+	log   *slog.Logger
+	begun time.Time
+	total int64 // estimate, entries
+	done  atomic.Int64
+}
+
+const (
+	loadStep     = 1 << 12 // entries between two looks at the clock
+	loadTold     = 2 * time.Second
+	minLoadRated = 100 * time.Millisecond // before it, no rate is told
+)
+
+// Load is part of journal.Journal.
+func (l *loading) Load(fn func(*kv.Entry) error) error {
+	told := l.begun
+	err := l.Journal.Load(func(e *kv.Entry) error {
+		if n := l.done.Add(1); n%loadStep == 0 {
+			if err := l.ctx.Err(); err != nil {
+				return context.Cause(l.ctx)
+			}
+			if now := time.Now(); now.Sub(told) >= loadTold {
+				told = now
+				l.log.Info("loading the journal", "progress", l.progress(now))
+			}
+		}
+		return fn(e)
+	})
+	if err == nil {
+		took := time.Since(l.begun)
+		l.log.Info("journal loaded", "entries", l.done.Load(), "took", took.Round(time.Millisecond).String())
+	}
+	return err
+}
+
+var _ journal.Journal = (*loading)(nil)
+
+// progress says how far the loading is, for a person.
+func (l *loading) progress(now time.Time) string {
+	done, elapsed := l.done.Load(), now.Sub(l.begun)
+	text := fmt.Sprintf("%d of about %d entries", done, max(l.total, done))
+	if elapsed < minLoadRated || done == 0 {
+		return text
+	}
+	rate := float64(done) / elapsed.Seconds()
+	left := time.Duration(float64(max(0, l.total-done)) / rate * float64(time.Second))
+	return fmt.Sprintf("%s, %.0f a second, about %v left", text, rate, left.Round(100*time.Millisecond))
+}
+
+// startChecks are the lines of /readyz while the node starts.
+func (n *Node) startChecks() []admin.Check {
+	c := admin.Check{Name: "journal", Detail: "the node is starting"}
+	if l := n.loading.Load(); l != nil {
+		c.Detail = "loading the journal: " + l.progress(time.Now())
+	}
+	return []admin.Check{c}
+}
+
+// journalCheck says whether what is written stays.
+func (n *Node) journalCheck() []admin.Check {
+	if n.journal == nil {
+		return nil
+	}
+	c := admin.Check{Name: "journal", OK: true}
+	return []admin.Check{c}
+}
+
+// fail stops the node because its disk failed.
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+// closeStorage closes the replica, the journal and the volume, once, after
+// everything that writes to them.
+func (n *Node) closeStorage() (err error) {
+	n.closed.Do(func() {
+		if n.store != nil {
+			n.store.Close()
+		}
+		if n.journal != nil {
+			err = n.journal.Close()
+		}
+		if n.volume != nil {
+			err = errors.Join(err, n.volume.Close(n.clock.Last()))
+		}
+	})
+	return err
+}
