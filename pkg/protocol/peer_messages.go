@@ -22,6 +22,9 @@ type PeerHello struct {
 	Started  int64      `cbor:"7,keyasint"` // Unix milliseconds
 	Params   PeerParams `cbor:"8,keyasint"`
 	Secret   bool       `cbor:"9,keyasint"` // whether this node has a cluster secret
+	// Volume is the random number of the directory that keeps this node's data; 0:
+	// none does.
+	Volume uint64 `cbor:"10,keyasint,omitempty"`
 }
 
 // PeerNonceLen is the length of a hello's nonce, in bytes.

@@ -27,6 +27,8 @@ func peerFrames() map[string][]byte {
 	return map[string][]byte{
 		"hello": AppendFrame(nil, FrameHello, EncodeCBOR(&PeerHello{Version: 1, NodeID: "n1", Instance: 7, Prefix: "p",
 			Address: "n1:7878", Nonce: make([]byte, PeerNonceLen), Started: 5, Params: PeerParams{EpochMillis: 1000, TombstoneGrace: 3600}, Secret: true})),
+		"hello-kept": AppendFrame(nil, FrameHello, EncodeCBOR(&PeerHello{Version: 1, NodeID: "n1", Instance: 7, Prefix: "p",
+			Address: "n1:7878", Nonce: make([]byte, PeerNonceLen), Started: 5, Params: PeerParams{EpochMillis: 1000, TombstoneGrace: 3600}, Volume: 9})),
 		"auth":    AppendFrame(nil, FrameAuth, PeerMAC([]byte("secret"), "dialler", []byte("a"), []byte("b"))),
 		"pull":    AppendFrame(nil, FramePull, EncodeCBOR(&PeerPull{Vector: []VectorItem{{Instance: 7, Seq: 3, HLC: 9}}, Spans: []VectorSpan{{Instance: 7, Low: 5, High: 6}}, Origins: []uint64{7}})),
 		"entries": AppendFrame(nil, FrameEntries, entries),

@@ -51,6 +51,13 @@ func fullHead() *Head {
 	return h
 }
 
+// keptHead is a head of a node that keeps its data, and takes nothing at present.
+func keptHead() *Head {
+	h := fullHead()
+	h.Paused, h.Volume, h.Shut = false, 0xfeedfacecafebeef, true
+	return h
+}
+
 func sampleChanges() []kv.Change {
 	v := kv.Version{HLC: hlc.At(1_700_000_000_000) + 1, Instance: 7}
 	return []kv.Change{
@@ -75,12 +82,15 @@ func sampleBatch(t testing.TB) []byte {
 func samples(t testing.TB) map[string][]byte {
 	signed, plain := NewCodec("cluster", []byte("secret")), NewCodec("cluster", nil)
 	presence := protocol.EncodeCBOR(&Presence{Instance: 7, NodeID: "node1", Address: "node1:7878", Version: "1.0.0", Started: 1_700_000_000_000, Up: true, At: 1_700_000_005_000})
+	kept := protocol.EncodeCBOR(&Presence{Instance: 7, NodeID: "node1", Address: "node1:7878", Version: "1.0.0", Started: 1_700_000_000_000, Up: true, At: 1_700_000_005_000, Volume: 9})
 	return map[string][]byte{
 		"batch":           plain.Seal(KindBatch, 7, 1, sampleBatch(t)),
 		"batch-signed":    signed.Seal(KindBatch, 7, 1, sampleBatch(t)),
 		"head-rest":       plain.Seal(KindHead, 7, 4, EncodeHead(restHead())),
 		"head":            plain.Seal(KindHead, 7, 2, EncodeHead(sampleHead())),
 		"head-full":       plain.Seal(KindHead, 7, 5, EncodeHead(fullHead())),
+		"head-kept":       plain.Seal(KindHead, 7, 6, EncodeHead(keptHead())),
+		"presence-kept":   plain.Seal(KindPresence, 7, 7, kept),
 		"ask-signed":      signed.Seal(KindAsk, 7, 4, nil),
 		"presence-signed": signed.Seal(KindPresence, 7, 3, presence),
 	}
@@ -105,8 +115,11 @@ func TestGoldenMessages(t *testing.T) {
 }
 
 func TestHeadRoundTrip(t *testing.T) {
-	for _, rest := range []Digest{{}, {Count: 2, Sum: 1 << 63}} {
+	for i, rest := range []Digest{{}, {Count: 2, Sum: 1 << 63}} {
 		want := fullHead()
+		if i > 0 {
+			want = keptHead()
+		}
 		want.Rest = rest
 		got, err := DecodeHead(EncodeHead(want))
 		if err != nil {

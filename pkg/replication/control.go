@@ -71,6 +71,15 @@ func (r *Replicator) SetEnabled(on bool) {
 	}
 }
 
+// SetIntake stops taking in changes of others for the sake of a source, as one that
+// sees the disk fill, or lets that go on; other sources, and SetEnabled, are
+// independent of it. Meanwhile own changes go out, pulls are served, and heads say
+// that nothing is taken. Afterwards what was missed is fetched as a gap. It does not
+// reach repair sessions.
+func (r *Replicator) SetIntake(source string, on bool) {
+	r.tell(func(c *Core) { c.SetIntake(source, on) })
+}
+
 // Enabled reports whether replication goes on.
 func (r *Replicator) Enabled() bool { return !r.paused.Load() }
 

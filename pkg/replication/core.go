@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/protocol"
 	"merklekv/pkg/vector"
@@ -28,6 +29,8 @@ type CoreOptions struct {
 	Report            func(string, int64) // takes a peer's clock reading, Unix milliseconds; may be nil
 	Rand              func() float64      // in [0, 1), for jitter
 	Repair            func() bool         // whether sessions run now: what a log has lost need not be copied whole; nil: never
+	Volume            uint64              // random number of the directory that keeps this node's data; 0: none does
+	Received          []journal.Mark      // what was received before the start, whose entries the replica holds
 	Log               *slog.Logger        // nil: no log
 }
 
@@ -51,8 +54,9 @@ type Core struct {
 	now       time.Duration // since the start
 	vec       *vector.Vector
 	roots     rootGuard
-	paused    bool
-	asked     time.Duration // when peers were last asked for heads
+	paused    bool            // by an operator
+	shut      map[string]bool // sources for whose sake nothing is taken in
+	asked     time.Duration   // when peers were last asked for heads
 	peers     map[uint64]*peer
 	hosts     map[string]*host         // by name
 	endpoints map[string]*endpoint     // by address
@@ -68,11 +72,12 @@ type Core struct {
 	headDue  bool // a head was asked for
 	linksUp  int
 
+	start    resumption
 	ready    bool
-	pulled   bool          // a pull of everything has succeeded
+	pulled   bool          // a pull of everything has succeeded, or there need not be one
 	whole    string        // address of the pull of everything under way
 	answered time.Duration // when a peer last answered or called; never: none did
-	progress time.Duration // when a pull of everything last brought something
+	progress time.Duration // when a pull of the start last brought something
 	echo     bool          // an own head came back, so retained messages came before
 	solo     bool          // ready, and no peer is alive
 	dialing  int           // dials under way
@@ -123,14 +128,18 @@ func newCore(set CoreOptions, rep Replica, met *metrics, log *slog.Logger) *Core
 	if set.Repair == nil {
 		set.Repair = func() bool { return false }
 	}
-	return &Core{
+	c := &Core{
 		set: set, rep: rep, met: met, log: log,
 		vec: vector.New(), peers: make(map[uint64]*peer),
 		hosts: make(map[string]*host), endpoints: make(map[string]*endpoint),
 		deferred: make(map[uint64]postponed), wants: make(map[uint64]*want),
 		pulling: make(map[uint64]string), rivals: make(map[uint64]*rival), active: make(map[uint64]time.Duration), pending: make(map[uint64]adoption),
 		roots: newRootGuard(), asked: never, lastHead: never, answered: never, progress: never, told: make(map[string]bool),
+		shut: make(map[string]bool),
 	}
+	c.resume(set.Received)
+	c.set.Received = nil
+	return c
 }
 
 // SetNow sets the time since the start, which never goes back. It comes before
@@ -205,7 +214,7 @@ func (c *Core) head() *Head {
 		NodeID: c.set.NodeID, Instance: c.set.Instance, Started: c.set.Started, Counter: c.counter,
 		Wall: c.set.Wall(), Last: c.vec.Prefix(c.set.Instance), Greatest: c.rep.Greatest(),
 		Params: c.set.Params, Address: c.set.Address, Epochs: epochs,
-		Peers: c.peerAddresses(), Paused: c.paused,
+		Peers: c.peerAddresses(), Paused: c.paused, Shut: len(c.shut) > 0, Volume: c.set.Volume,
 	}
 	h.Deferred = c.deferredList()
 	c.fillVector(h)
@@ -254,6 +263,22 @@ func (c *Core) SetEnabled(on bool) {
 	c.step()
 }
 
+// SetIntake stops taking in changes of others for the sake of a source, as one that
+// sees the disk fill, or lets that go on. Unlike SetEnabled it leaves alone what this
+// node gives. It goes on when no source has stopped it and nobody has paused it.
+func (c *Core) SetIntake(source string, on bool) {
+	if on {
+		delete(c.shut, source)
+	} else {
+		c.shut[source] = true
+	}
+	c.headDue = true
+	c.step()
+}
+
+// takesNothing reports whether no change of others is taken in at present.
+func (c *Core) takesNothing() bool { return c.paused || len(c.shut) > 0 }
+
 // OnLinks takes in how many brokers are connected.
 func (c *Core) OnLinks(up int) {
 	c.headDue = c.headDue || up > c.linksUp
@@ -263,7 +288,7 @@ func (c *Core) OnLinks(up int) {
 
 // OnBatch merges a batch that came by MQTT.
 func (c *Core) OnBatch(b *Batch) {
-	if b.Instance == c.set.Instance || c.paused {
+	if b.Instance == c.set.Instance || c.takesNothing() {
 		return
 	}
 	p := c.peer(b.Instance)

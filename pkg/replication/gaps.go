@@ -75,13 +75,14 @@ func (c *Core) ripe(w *want) bool {
 	if c.now < w.next {
 		return false
 	}
-	return w.urgent || c.linksUp == 0 || c.now-w.since >= gapPatience
+	down := c.start.resumed && !c.ready // what was missed while this node was down is not in flight
+	return w.urgent || down || c.linksUp == 0 || c.now-w.since >= gapPatience
 }
 
 // plan starts dials for the wants that are ripe: at the origin if it can be
 // dialled, else at the peer that holds most of it.
 func (c *Core) plan() {
-	if !c.pulled || c.paused {
+	if !c.pulled || c.takesNothing() {
 		return // the first pull brings everything
 	}
 	c.planRest()
@@ -153,7 +154,7 @@ func (c *Core) exchange() {
 // taken in, nil for none.
 func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 	p := c.peers[instance]
-	if p == nil || c.paused || p.pausedNow() {
+	if p == nil || c.takesNothing() || p.pausedNow() {
 		return nil
 	}
 	pull := new(protocol.PeerPull)
@@ -192,7 +193,7 @@ func (c *Core) OnEntries(st *PullState, changes []protocol.DecodedChange) {
 	c.met.pulledEntries.Add(float64(len(changes)))
 	r := c.merge(changes)
 	st.late, st.due = st.late || r.late, max(st.due, r.due)
-	if c.whole != "" {
+	if c.whole != "" || c.start.resumed && !c.ready {
 		c.progress = c.now
 	}
 }

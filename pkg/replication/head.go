@@ -34,6 +34,8 @@ type Head struct {
 	Address  string   // host:port where the node can be dialled
 	Peers    []string // addresses of peers that the node hears, at most 256
 	Paused   bool     // it neither publishes changes nor takes or gives any
+	Volume   uint64   // random number of the directory that keeps its data; 0: none does
+	Shut     bool     // it takes no changes, but gives its own
 }
 
 // EpochHead is what a node tells of one closed epoch.
@@ -71,6 +73,8 @@ type headBody struct {
 	Rest     *Digest               `cbor:"14,keyasint,omitempty"` // absent: nothing
 	Peers    []string              `cbor:"15,keyasint,omitempty"`
 	Paused   bool                  `cbor:"16,keyasint,omitempty"`
+	Volume   uint64                `cbor:"17,keyasint,omitempty"`
+	Shut     bool                  `cbor:"18,keyasint,omitempty"`
 }
 
 type epochBody struct {
@@ -87,7 +91,7 @@ func EncodeHead(h *Head) []byte {
 		LastSeq: h.Last.Seq, LastHLC: uint64(h.Last.HLC),
 		Greatest: [2]uint64{uint64(h.Greatest.HLC), h.Greatest.Instance},
 		Params:   h.Params, Vector: h.Vector, Deferred: h.Deferred, Address: h.Address,
-		Peers: h.Peers, Paused: h.Paused,
+		Peers: h.Peers, Paused: h.Paused, Volume: h.Volume, Shut: h.Shut,
 	}
 	if h.Rest.Count > 0 {
 		b.Rest = &h.Rest
@@ -139,7 +143,7 @@ func DecodeHead(body []byte) (*Head, error) {
 		Last:     vector.Mark{Seq: b.LastSeq, HLC: hlc.Timestamp(b.LastHLC)},
 		Greatest: kv.Version{HLC: hlc.Timestamp(b.Greatest[0]), Instance: b.Greatest[1]},
 		Params:   b.Params, Vector: b.Vector, Deferred: b.Deferred, Address: b.Address,
-		Peers: b.Peers, Paused: b.Paused,
+		Peers: b.Peers, Paused: b.Paused, Volume: b.Volume, Shut: b.Shut,
 	}
 	if b.Rest != nil {
 		h.Rest = *b.Rest
@@ -199,6 +203,7 @@ type Presence struct {
 	Started  int64  `cbor:"5,keyasint"` // Unix milliseconds
 	Up       bool   `cbor:"6,keyasint"`
 	At       int64  `cbor:"7,keyasint"` // the sender's clock when it was made, Unix milliseconds
+	Volume   uint64 `cbor:"8,keyasint,omitempty"`
 }
 
 // DecodePresence reads the body of a presence. Its errors wrap ErrMalformed.

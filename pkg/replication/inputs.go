@@ -32,6 +32,7 @@ func (c *Core) OnHead(h *Head, way Via) {
 		return
 	}
 	c.met.headsIn.Inc()
+	first := p.direct == 0
 	p.direct, p.heard = h.Counter, c.now
 	if way == ViaMQTT {
 		p.heardMQTT = c.now
@@ -42,10 +43,12 @@ func (c *Core) OnHead(h *Head, way Via) {
 		p.noteHead(h, c.now)
 	}
 	p.down = false
+	if first {
+		c.aim(p)
+	}
 	c.supersede(p)
-	if h.NodeID == c.set.NodeID {
-		c.rivalHead(h)
-	} else if c.set.Report != nil {
+	c.rivalHead(h)
+	if h.NodeID != c.set.NodeID && c.set.Report != nil {
 		c.set.Report(h.NodeID, h.Wall)
 	}
 	if known := c.hosts[h.Address]; known != nil {
@@ -115,7 +118,9 @@ func (c *Core) OnHello(addr string, h *protocol.PeerHello) error {
 		e.instance, e.self = h.Instance, false
 		c.answeredAt(addr)
 	}
-	c.answered = c.now
+	if !c.start.compared {
+		c.answered = c.now
+	}
 	defer c.judgeSolo()
 	p := c.peer(h.Instance)
 	if p == nil {
@@ -124,8 +129,12 @@ func (c *Core) OnHello(addr string, h *protocol.PeerHello) error {
 	p.nodeID, p.address, p.started, p.down = h.NodeID, h.Address, h.Started, false
 	p.heard, p.heardTCP = c.now, c.now
 	c.AddHost(h.Address, false)
-	if h.NodeID == c.set.NodeID {
-		c.rivalAlive(&rival{instance: h.Instance, started: h.Started, address: h.Address})
+	if id := (identity{h.NodeID, h.Instance, h.Started, h.Address, h.Volume}); c.isRival(id) {
+		r := c.rival(id)
+		if r == nil {
+			r = &rival{identity: id} // no room, but there is no doubt either
+		}
+		c.rivalAlive(r)
 	}
 	return nil
 }

@@ -2,20 +2,24 @@ package replication
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
 // ErrSelf says that who answers at the address dialled is this node itself.
 var ErrSelf = errors.New("this address is this node itself")
 
-// judgeReady decides whether this node may serve: after its first pull, or when
-// nobody is there to pull from. The latter does not stand for a pull.
+// judgeReady decides whether this node may serve: after its first pull, or, when
+// it resumes, as soon as it has what its peers had; or when nobody is there to pull
+// from. The latter does not stand for a pull.
 func (c *Core) judgeReady() {
 	if c.ready {
 		return
 	}
 	switch {
-	case c.pulled:
+	case c.pulled && !c.start.resumed:
+	case c.caughtUp():
+		c.start.caught = true
 	case c.alone() && (c.echo || c.now >= startAlone):
 	case c.unheeded():
 		c.log.Warn("no peer sends what it has, serving what is here", "after", c.now.Round(time.Millisecond).String())
@@ -28,7 +32,8 @@ func (c *Core) judgeReady() {
 
 // unheeded reports whether a first pull is not to be waited for any longer: no
 // peer is there to answer, or those that are let it come to nothing. The pull is
-// tried on, by whoever answers first.
+// tried on, by whoever answers first. A node that resumes and was compared waits
+// for progress only.
 func (c *Core) unheeded() bool {
 	if c.now >= startLimit && c.now-c.progress >= stalled {
 		return true
@@ -66,6 +71,8 @@ func (c *Core) reasons() []string {
 		return why
 	}
 	switch {
+	case c.start.compared:
+		why = append(why, fmt.Sprintf("fetching what was missed, of %d origins", c.behind()))
 	case c.whole != "":
 		why = append(why, "first pull from "+c.whole+" is under way")
 	case c.answered != never:

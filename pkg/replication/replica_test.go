@@ -42,7 +42,8 @@ func newMapReplica(instance uint64, millis func() int64, ring int) *mapReplica {
 // set writes a key as a client of this replica would.
 func (m *mapReplica) set(key string, value []byte) kv.Version {
 	m.mu.Lock()
-	m.last = vector.Mark{Seq: m.last.Seq + 1, HLC: m.clock.Now()}
+	m.last = vector.Mark{Seq: m.last.Seq + 1, HLC: max(hlc.At(m.clock.Physical()), m.clock.Last()+1)}
+	m.clock.Raise(m.last.HLC)
 	if n := len(m.marks); n > 0 && m.marks[n-1].HLC.Epoch() == m.last.HLC.Epoch() {
 		m.marks = m.marks[:n-1]
 	}

@@ -17,6 +17,7 @@ import (
 
 	"merklekv/pkg/internal/address"
 	"merklekv/pkg/internal/mqttlink"
+	"merklekv/pkg/journal"
 	"merklekv/pkg/protocol"
 )
 
@@ -36,7 +37,13 @@ type Options struct {
 	MQTT MQTTOptions
 
 	Replica Replica
-	Millis  func() int64 // clock, Unix milliseconds; nil: time.Now
+	// Volume is the random number of the directory that keeps this node's data; 0:
+	// none does. Received is what was received before the start, whose entries the
+	// replica holds.
+	Volume   uint64
+	Received []journal.Mark
+
+	Millis func() int64 // clock, Unix milliseconds; nil: time.Now
 	// Wall is what the machine's own clock reads, Unix milliseconds; nil: Millis. It
 	// is what peers are told: were that the median of what peers say, nodes would hold
 	// each other at a time that is long wrong.
@@ -130,6 +137,7 @@ func New(o Options) (*Replicator, error) {
 		Params: o.Params, DiscoveryInterval: o.DiscoveryInterval, Millis: o.Millis, Wall: o.Wall,
 		Drift:  func() int64 { return o.MaxDrift().Milliseconds() },
 		Closed: o.Closed, Report: o.Report, Rand: mathrand.Float64, Repair: o.Repairs,
+		Volume: o.Volume, Received: o.Received,
 	}, o.Replica, met, r.log)
 	r.snapshot.Store(&Status{Instance: o.Replica.Instance(), Reasons: []string{"replication has not started"}})
 	if o.Registerer != nil {
@@ -218,7 +226,7 @@ func (r *Replicator) presence(up bool) mqttlink.Message {
 	instance := r.opts.Replica.Instance()
 	body := protocol.EncodeCBOR(&Presence{
 		Instance: instance, NodeID: r.opts.NodeID, Address: r.opts.Address,
-		Version: r.opts.Version, Started: r.started, Up: up, At: r.opts.Millis(),
+		Version: r.opts.Version, Started: r.started, Up: up, At: r.opts.Millis(), Volume: r.opts.Volume,
 	})
 	return mqttlink.Message{
 		Topic:    r.opts.Prefix + "/nodes/" + r.opts.NodeID,
@@ -234,7 +242,7 @@ func (r *Replicator) hello() *protocol.PeerHello {
 	return &protocol.PeerHello{
 		Version: protocol.PeerVersion, NodeID: r.opts.NodeID, Instance: r.opts.Replica.Instance(),
 		Prefix: r.opts.Prefix, Address: r.opts.Address, Nonce: nonce, Started: r.started,
-		Params: r.opts.Params, Secret: len(r.opts.Secret) > 0,
+		Params: r.opts.Params, Secret: len(r.opts.Secret) > 0, Volume: r.opts.Volume,
 	}
 }
 

@@ -91,9 +91,14 @@ func (c *Core) epochsTold() []EpochHead {
 }
 
 // heldBack returns the lowest epoch of what came above a young gap. Old gaps hold
-// nothing back: it may be that nobody has what is missing.
+// nothing back: it may be that nobody has what is missing. Of the gaps from before
+// a restart nothing is known but that they close when what was missed has come;
+// until then they count as young.
 func (c *Core) heldBack() int64 {
 	lowest := int64(math.MaxInt64)
+	if c.start.resumed && !c.start.caught && c.now < gapHold {
+		lowest = math.MinInt64
+	}
 	open := make(map[uint64]openGap)
 	c.vec.Gaps(func(instance, prefix uint64, epoch int64) {
 		g, known := c.roots.youngGaps[instance]

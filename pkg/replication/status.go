@@ -26,6 +26,16 @@ type Status struct {
 	Unfillable []Unfillable // origins whose missing changes no log reaches, by instance
 	Silent     []string     // configured addresses where nobody ever answered
 	Paused     bool         // see SetEnabled
+	Shut       []string     // the sources for whose sake nothing is taken in: see SetIntake
+	Clones     []Clone      // other live nodes that run on a copy of this node's data, or this one on theirs
+}
+
+// Clone is a live node whose data directory has the number of this node's: one of
+// the two runs on a copy of the other's.
+type Clone struct {
+	NodeID   string
+	Instance uint64
+	Address  string
 }
 
 // Unfillable is an origin of which something is missing that no live peer's log
@@ -109,6 +119,7 @@ func (c *Core) Status() Status {
 		Ready: c.ready && c.leaving == nil, Reasons: c.reasons(), Instance: c.set.Instance,
 		Vector: vectorItems(c.vec), Deferred: c.deferredList(), Failing: c.failing(), Gaps: len(c.wants), Pulling: len(c.pulling),
 		Epochs: c.epochsTold(), Unfillable: c.unfillable(), Silent: c.silent(), Paused: c.paused,
+		Shut: slices.Sorted(maps.Keys(c.shut)), Clones: c.clones(),
 	}
 	own := c.vec.Prefix(c.set.Instance).Seq
 	for _, id := range slices.Sorted(maps.Keys(c.peers)) {
