@@ -7,7 +7,7 @@
 //	  node1-20261122T031500.000Z/
 //	    backup.json    the manifest: what is in the backup, and its checksums
 //	    journal/       a checkpoint of the journal
-//	  .partial-node1-20261123T031500.000Z/    being made, or being removed
+//	  .partial~node1-20261123T031500.000Z/    being made, or being removed
 //
 // [Create] makes one under the temporary name, forces files and directories to the
 // disk, and renames it last: a directory that has a backup's name is whole. What a

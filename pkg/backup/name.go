@@ -11,8 +11,9 @@ const (
 	// timeLayout is the time in a backup's name. All such times have one length and
 	// sort as text.
 	timeLayout = "20060102T150405.000Z"
-	// partialPrefix begins the name of what is being made or removed.
-	partialPrefix = ".partial-"
+	// partialPrefix begins the name of what is being made or removed. No node_id has
+	// a tilde, so no backup's name begins so.
+	partialPrefix = ".partial~"
 )
 
 // nameOf returns the name of a node's backup made at a time, which has whole
