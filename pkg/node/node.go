@@ -97,6 +97,9 @@ func New(ctx context.Context, o Options) (_ *Node, err error) {
 		n.openMetrics, n.openAdmin, n.openClock, n.openVolume, n.openStore,
 		n.openBroker, n.openServer, n.openRepair, n.openReplication,
 	} {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("start: %w", context.Cause(ctx))
+		}
 		if err := open(logger); err != nil {
 			return nil, err
 		}
