@@ -1,6 +1,10 @@
 package hlc
 
-import "sync/atomic"
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
 
 // Clock issues Timestamps. Every Timestamp it issues is greater than each one
 // that it issued or observed before.
@@ -8,7 +12,8 @@ type Clock struct {
 	physical func() int64 // Unix milliseconds; may jump either way
 	maxDrift atomic.Int64 // milliseconds
 
-	last atomic.Uint64 // greatest Timestamp issued or observed
+	last    atomic.Uint64 // greatest Timestamp issued or observed
+	ceiling atomic.Uint64 // greatest that may be issued, 0: none
 }
 
 // NewClock returns a clock over a physical one, which returns Unix milliseconds
@@ -27,18 +32,6 @@ func (c *Clock) MaxDrift() int64 { return c.maxDrift.Load() }
 // observed under the one before stays.
 func (c *Clock) SetMaxDrift(maxDrift int64) { c.maxDrift.Store(maxDrift) }
 
-// Now issues the next Timestamp: the physical clock if that is ahead of all
-// that was issued or observed, else one more than the last.
-func (c *Clock) Now() Timestamp {
-	now := At(c.physical())
-	for {
-		last := c.Last()
-		if next := max(now, last+1); c.advance(last, next) {
-			return next
-		}
-	}
-}
-
 // advance moves the clock from last to next, unless somebody else moved it.
 func (c *Clock) advance(last, next Timestamp) bool {
 	return c.last.CompareAndSwap(uint64(last), uint64(next))
@@ -55,37 +48,72 @@ func (c *Clock) Read() Timestamp {
 // Physical returns what the physical clock reads, in Unix milliseconds.
 func (c *Clock) Physical() int64 { return c.physical() }
 
-// Issue is Now for a write. millis is what Physical returned a moment before: a
-// caller that issues under a lock reads the physical clock ahead of it. When the
-// next Timestamp would lie further ahead of millis than the drift limit allows,
-// Issue issues none and returns by how many milliseconds: peers would only defer
-// what carries it.
-func (c *Clock) Issue(millis int64) (t Timestamp, ahead int64) {
+// Issue issues the next n Timestamps, at least 1, and returns the first; the others
+// follow without a gap. The first is the start of the millisecond millis if that is
+// ahead of all that was issued or observed, else one more than the last. millis is
+// what Physical returned a moment before: a caller that issues under a lock reads the
+// physical clock ahead of it.
+//
+// It issues none, and changes nothing, with a *DriftError or ErrCeiling.
+func (c *Clock) Issue(millis int64, n int) (first Timestamp, err error) {
 	now := At(millis)
 	for {
 		last := c.Last()
-		next := max(now, last+1)
-		if ahead = next.Millis() - millis; ahead > c.MaxDrift() {
-			return 0, ahead
+		first = max(now, last+1)
+		end := first + Timestamp(n-1)
+		if ahead := end.Millis() - millis; ahead > c.MaxDrift() {
+			return 0, &DriftError{Ahead: ahead}
 		}
-		if c.advance(last, next) {
-			return next, 0
+		if ceiling := c.Ceiling(); ceiling != 0 && end > ceiling {
+			return 0, ErrCeiling
+		}
+		if c.advance(last, end) {
+			return first, nil
 		}
 	}
 }
+
+// DriftError is returned when what would be issued lies further ahead of the physical
+// clock than the drift limit allows: peers would only defer what carries it.
+type DriftError struct {
+	Ahead int64 // milliseconds
+}
+
+func (e *DriftError) Error() string { return fmt.Sprintf("clock ahead by %d ms", e.Ahead) }
+
+// ErrCeiling is returned when what would be issued lies above the ceiling.
+var ErrCeiling = errors.New("clock has reached its ceiling")
+
+// RaiseCeiling makes t the greatest Timestamp that may be issued, unless a greater one
+// may be already. A clock has no ceiling before the first call. What is observed and
+// read knows none: that is nobody's promise.
+func (c *Clock) RaiseCeiling(t Timestamp) {
+	for now := c.ceiling.Load(); now < uint64(t) && !c.ceiling.CompareAndSwap(now, uint64(t)); now = c.ceiling.Load() {
+	}
+}
+
+// Ceiling returns the greatest Timestamp that may be issued, 0 when all may.
+func (c *Clock) Ceiling() Timestamp { return Timestamp(c.ceiling.Load()) }
 
 // Observe takes note of a Timestamp that came from elsewhere, so that whatever
 // is issued afterwards is greater. It reports false, and changes nothing, when
 // t lies further ahead of the physical clock than the drift limit allows; due
 // is then the Unix millisecond at which t will be acceptable.
 func (c *Clock) Observe(t Timestamp) (due int64, ok bool) {
+	if due, ok = c.Acceptable(t); ok {
+		c.Raise(t)
+	}
+	return due, ok
+}
+
+// Acceptable says what Observe would, and changes nothing.
+func (c *Clock) Acceptable(t Timestamp) (due int64, ok bool) {
 	if t <= c.Last() {
 		return 0, true
 	}
 	if earliest := t.Millis() - c.MaxDrift(); earliest > c.physical() {
 		return earliest, false
 	}
-	c.Raise(t)
 	return 0, true
 }
 

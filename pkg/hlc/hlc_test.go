@@ -1,6 +1,7 @@
 package hlc
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -21,75 +22,125 @@ func TestTimestampParts(t *testing.T) {
 	}
 }
 
-// Whatever the physical clock does and whatever is observed, stamps increase
-// and exceed all that was observed before.
+// Whatever the physical clock does and whatever is observed, stamps increase, exceed
+// all that was observed before, and stay below the ceiling.
 func TestClockOnlyGoesForward(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		physical := int64(1_000_000)
-		c := NewClock(func() int64 { return physical }, 60_000)
-		var greatest Timestamp
+		m := &clockModel{physical: 1_000_000}
+		m.clock = NewClock(func() int64 { return m.physical }, 60_000)
 		t.Repeat(map[string]func(*rapid.T){
-			"jump": func(t *rapid.T) { physical += rapid.Int64Range(-600_000, 600_000).Draw(t, "ms") },
-			"now": func(t *rapid.T) {
-				ts := c.Now()
-				if ts <= greatest {
-					t.Fatalf("issued %v after %v", ts, greatest)
-				}
-				greatest = ts
-			},
+			"jump": func(t *rapid.T) { m.physical += rapid.Int64Range(-600_000, 600_000).Draw(t, "ms") },
 			"read": func(t *rapid.T) {
-				ts := c.Read()
-				if ts < greatest || ts < At(physical) {
-					t.Fatalf("read %v after %v, with physical %d", ts, greatest, physical)
+				ts := m.clock.Read()
+				if ts < m.greatest || ts < At(m.physical) {
+					t.Fatalf("read %v after %v, with physical %d", ts, m.greatest, m.physical)
 				}
-				greatest = ts
+				m.greatest = ts
 			},
-			"issue": func(t *rapid.T) {
-				ts, ahead := c.Issue(c.Physical())
-				switch {
-				case ahead > 0 && (ts != 0 || c.Ahead() == 0 && ahead != 60_001):
-					t.Fatalf("refused with %v, %d ms ahead, Ahead() = %d", ts, ahead, c.Ahead())
-				case ahead == 0 && ts <= greatest:
-					t.Fatalf("issued %v after %v", ts, greatest)
-				case ahead == 0:
-					greatest = ts
-				}
-			},
-			"observe": func(t *rapid.T) {
-				ts := At(max(0, physical+rapid.Int64Range(-100_000, 100_000).Draw(t, "offset")))
-				due, ok := c.Observe(ts)
-				if inReach := ts.Millis() <= physical+60_000; ok != (inReach || ts <= greatest) {
-					t.Fatalf("Observe(%v) with physical %d = %v", ts, physical, ok)
-				}
-				if ok {
-					greatest = max(greatest, ts)
-				} else if due != ts.Millis()-60_000 {
-					t.Fatalf("due at %d, want %d", due, ts.Millis()-60_000)
-				}
+			"issue":   m.issue,
+			"observe": m.observe,
+			"ceiling": func(t *rapid.T) {
+				to := At(m.physical + rapid.Int64Range(-5000, 100_000).Draw(t, "above"))
+				m.clock.RaiseCeiling(to)
+				m.ceiling = max(m.ceiling, to)
 			},
 			"": func(t *rapid.T) {
-				if c.Last() != greatest {
-					t.Fatalf("Last = %v, want %v", c.Last(), greatest)
+				if m.clock.Last() != m.greatest || m.clock.Ceiling() != m.ceiling {
+					t.Fatalf("Last = %v, want %v; Ceiling = %v, want %v", m.clock.Last(), m.greatest, m.clock.Ceiling(), m.ceiling)
 				}
 			},
 		})
 	})
 }
 
+// clockModel is what a Clock should be.
+type clockModel struct {
+	clock    *Clock
+	physical int64
+	greatest Timestamp // issued, observed or read
+	ceiling  Timestamp // 0: none
+}
+
+func (m *clockModel) issue(t *rapid.T) {
+	n := rapid.SampledFrom([]int{1, 1, 2, 70_000}).Draw(t, "n")
+	first := max(At(m.physical), m.greatest+1)
+	end := first + Timestamp(n-1)
+	ts, err := m.clock.Issue(m.clock.Physical(), n)
+	var drift *DriftError
+	switch ahead := end.Millis() - m.physical; {
+	case ahead > 60_000:
+		if !errors.As(err, &drift) || drift.Ahead != ahead || ts != 0 {
+			t.Fatalf("%d ms ahead: %v, %v", ahead, ts, err)
+		}
+	case m.ceiling != 0 && end > m.ceiling:
+		if !errors.Is(err, ErrCeiling) || ts != 0 {
+			t.Fatalf("%v under the ceiling %v: %v, %v", end, m.ceiling, ts, err)
+		}
+	case err != nil || ts != first:
+		t.Fatalf("issued %v, %v, want %v", ts, err, first)
+	default:
+		m.greatest = end
+	}
+}
+
+func (m *clockModel) observe(t *rapid.T) {
+	ts := At(max(0, m.physical+rapid.Int64Range(-100_000, 100_000).Draw(t, "offset")))
+	wouldBeDue, acceptable := m.clock.Acceptable(ts)
+	due, ok := m.clock.Observe(ts)
+	if inReach := ts.Millis() <= m.physical+60_000; ok != (inReach || ts <= m.greatest) || ok != acceptable || due != wouldBeDue {
+		t.Fatalf("Observe(%v) with physical %d = %v, Acceptable %v", ts, m.physical, ok, acceptable)
+	}
+	if ok {
+		m.greatest = max(m.greatest, ts)
+	} else if due != ts.Millis()-60_000 {
+		t.Fatalf("due at %d, want %d", due, ts.Millis()-60_000)
+	}
+}
+
+// ahead returns by how far the clock refuses to issue, 0 when it does not.
+func ahead(t *testing.T, c *Clock, millis int64) int64 {
+	t.Helper()
+	var drift *DriftError
+	_, err := c.Issue(millis, 1)
+	if err != nil && !errors.As(err, &drift) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		return 0
+	}
+	return drift.Ahead
+}
+
 func TestIssueRefusesToRunAhead(t *testing.T) {
 	physical := int64(1_000_000)
 	c := NewClock(func() int64 { return physical }, 60_000)
 	c.Raise(At(physical + 60_000))
-	if ts, ahead := c.Issue(c.Physical()); ahead != 0 || ts != At(physical+60_000)+1 {
-		t.Fatalf("at the limit: %v, %d", ts, ahead)
+	if ts, err := c.Issue(c.Physical(), 1); err != nil || ts != At(physical+60_000)+1 {
+		t.Fatalf("at the limit: %v, %v", ts, err)
 	}
-	physical--
-	if _, ahead := c.Issue(c.Physical()); ahead != 60_001 {
-		t.Fatalf("a millisecond beyond the limit: ahead by %d", ahead)
+	if got := ahead(t, c, physical-1); got != 60_001 {
+		t.Fatalf("a millisecond beyond the limit: ahead by %d", got)
 	}
-	physical++
-	if ts, ahead := c.Issue(c.Physical()); ahead != 0 || ts != At(physical+60_000)+2 {
-		t.Fatalf("a refused stamp was spent: %v, %d", ts, ahead)
+	if ts, err := c.Issue(c.Physical(), 1); err != nil || ts != At(physical+60_000)+2 {
+		t.Fatalf("a refused stamp was spent: %v, %v", ts, err)
+	}
+}
+
+func TestStampsOfOneCallFollowEachOther(t *testing.T) {
+	c := NewClock(func() int64 { return 1000 }, 60_000)
+	c.RaiseCeiling(At(1000) + 4)
+	for _, tc := range []struct {
+		n    int
+		want Timestamp
+		err  error
+	}{{2, At(1000), nil}, {4, 0, ErrCeiling}, {3, At(1000) + 2, nil}, {1, 0, ErrCeiling}} {
+		if ts, err := c.Issue(1000, tc.n); ts != tc.want || !errors.Is(err, tc.err) {
+			t.Errorf("%d stamps: %v, %v, want %v, %v", tc.n, ts, err, tc.want, tc.err)
+		}
+	}
+	c.RaiseCeiling(At(1000))
+	if got := c.Ceiling(); got != At(1000)+4 {
+		t.Errorf("the ceiling went down to %v", got)
 	}
 }
 
@@ -104,8 +155,8 @@ func TestMaxDriftCanChange(t *testing.T) {
 		t.Fatalf("within the new limit: %v, ahead by %d", ok, c.Ahead())
 	}
 	c.SetMaxDrift(1000)
-	if _, ahead := c.Issue(physical); ahead != 5000 || c.Ahead() != 5000 {
-		t.Fatalf("ahead of the limit that came later by %d, %d", ahead, c.Ahead())
+	if got := ahead(t, c, physical); got != 5000 || c.Ahead() != 5000 {
+		t.Fatalf("ahead of the limit that came later by %d, %d", got, c.Ahead())
 	}
 }
 

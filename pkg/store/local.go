@@ -7,12 +7,22 @@ import (
 	"merklekv/pkg/kv"
 )
 
-// checkWrite returns why a client may not write key now, nil if it may.
-func (s *Store) checkWrite(key []byte) error {
+// checkWrite returns why a client may not write key now, or the physical clock's
+// milliseconds for the stamp if it may.
+func (s *Store) checkWrite(key []byte) (millis int64, err error) {
 	if err := CheckKey(key); err != nil {
-		return err
+		return 0, err
 	}
-	return s.readOnly.err()
+	return s.checkStamps(1)
+}
+
+// checkStamps is checkWrite for n stamps and any keys.
+func (s *Store) checkStamps(n int) (millis int64, err error) {
+	if err := s.readOnly.err(); err != nil {
+		return 0, err
+	}
+	millis = s.clock.Physical()
+	return millis, s.reserved.cover(millis, n)
 }
 
 // CheckKey returns kv.ErrInvalidKey or kv.ErrKeyTooLong for what no client may
@@ -33,7 +43,8 @@ func CheckKey(key []byte) error {
 // kv.ErrValueTooLong, kv.ErrStorageFull or a *kv.ReadOnlyError, and has then
 // changed nothing.
 func (s *Store) Set(key, value []byte) (journal.Ticket, error) {
-	if err := s.checkWrite(key); err != nil {
+	millis, err := s.checkWrite(key)
+	if err != nil {
 		return 0, err
 	}
 	if len(value) > kv.MaxValueLen {
@@ -41,7 +52,7 @@ func (s *Store) Set(key, value []byte) (journal.Ticket, error) {
 	}
 	sh, hash := s.locate(key)
 	sh.mu.Lock()
-	ticket, err := s.setLocked(sh, hash, &kv.Entry{Key: key, Value: value})
+	ticket, err := s.setLocked(sh, hash, &kv.Entry{Key: key, Value: value}, millis)
 	sh.mu.Unlock()
 	if err == nil {
 		s.announce()
@@ -49,12 +60,12 @@ func (s *Store) Set(key, value []byte) (journal.Ticket, error) {
 	return ticket, err
 }
 
-func (s *Store) setLocked(sh *shard, hash uint32, e *kv.Entry) (journal.Ticket, error) {
+func (s *Store) setLocked(sh *shard, hash uint32, e *kv.Entry, millis int64) (journal.Ticket, error) {
 	p, d, err := s.prepare(sh, hash, e)
 	if err != nil {
 		return 0, err
 	}
-	ticket, _, err := s.commit(sh, hash, p, d, 0)
+	ticket, _, err := s.commit(sh, hash, p, d, instants{now: millis})
 	return ticket, err
 }
 
@@ -80,9 +91,9 @@ func (s *Store) prepare(sh *shard, hash uint32, e *kv.Entry) (place, draft, erro
 }
 
 // commit stamps, logs and links a draft. When its version would not lie before
-// the instant before (0: any may), it drops the draft and reports false.
-func (s *Store) commit(sh *shard, hash uint32, p place, d draft, before int64) (journal.Ticket, bool, error) {
-	ticket, ok, err := s.log.issue(&d, p.old, before)
+// at.before, it drops the draft and reports false.
+func (s *Store) commit(sh *shard, hash uint32, p place, d draft, at instants) (journal.Ticket, bool, error) {
+	ticket, ok, err := s.log.issue(&d, p.old, at)
 	if err != nil || !ok {
 		if d.ref != 0 {
 			s.arena.free(d.ref, record(s.arena.at(d.ref)).size())
@@ -103,12 +114,13 @@ func (s *Store) slotSizeOf(r ref) int {
 // Delete removes a key and reports whether it was there. A key that is absent
 // here is left alone: nothing is written.
 func (s *Store) Delete(key []byte) (existed bool, t journal.Ticket, err error) {
-	if err := s.checkWrite(key); err != nil {
+	millis, err := s.checkWrite(key)
+	if err != nil {
 		return false, 0, err
 	}
 	sh, hash := s.locate(key)
 	sh.mu.Lock()
-	existed, t, err = s.replaceLocked(sh, hash, key, func(kv.Visible) (kv.Entry, error) {
+	existed, t, err = s.replaceLocked(sh, hash, key, millis, func(kv.Visible) (kv.Entry, error) {
 		return kv.Entry{Key: key, Flags: kv.Tombstone}, nil
 	}, mustExist)
 	sh.mu.Unlock()
@@ -130,7 +142,7 @@ const (
 // whether the key was there. What is seen holds at the milliseconds of the
 // version that is written: if an expiry falls between looking and stamping, it
 // looks again.
-func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, next func(kv.Visible) (kv.Entry, error), absent absence) (existed bool, t journal.Ticket, err error) {
+func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, millis int64, next func(kv.Visible) (kv.Entry, error), absent absence) (existed bool, t journal.Ticket, err error) {
 	for {
 		seen := s.view(sh, s.head(sh, hash, key), s.readMillis)
 		if !seen.OK && absent == mustExist {
@@ -144,7 +156,7 @@ func (s *Store) replaceLocked(sh *shard, hash uint32, key []byte, next func(kv.V
 		if err != nil {
 			return seen.OK, 0, err
 		}
-		t, ok, err := s.commit(sh, hash, p, d, seen.ExpiresAt)
+		t, ok, err := s.commit(sh, hash, p, d, instants{now: millis, before: seen.ExpiresAt})
 		if ok || err != nil {
 			return seen.OK, t, err
 		}
@@ -163,13 +175,14 @@ func (s *Store) Prepend(dst, key, prefix []byte) (value []byte, t journal.Ticket
 }
 
 func (s *Store) extend(dst, key, before, after []byte) ([]byte, journal.Ticket, error) {
-	if err := s.checkWrite(key); err != nil {
+	millis, err := s.checkWrite(key)
+	if err != nil {
 		return dst, 0, err
 	}
 	sh, hash := s.locate(key)
 	start := len(dst)
 	sh.mu.Lock()
-	_, t, err := s.replaceLocked(sh, hash, key, func(seen kv.Visible) (kv.Entry, error) {
+	_, t, err := s.replaceLocked(sh, hash, key, millis, func(seen kv.Visible) (kv.Entry, error) {
 		if len(before)+len(seen.Value)+len(after) > kv.MaxValueLen {
 			return kv.Entry{}, kv.ErrValueTooLong
 		}
@@ -194,7 +207,7 @@ func (s *Store) extend(dst, key, before, after []byte) ([]byte, journal.Ticket, 
 func (s *Store) MSet(pairs [][]byte) (journal.Ticket, error) {
 	var fresh [numShards]int // how many keys each shard may have to take
 	for i := 0; i < len(pairs); i += 2 {
-		if err := s.checkWrite(pairs[i]); err != nil {
+		if err := CheckKey(pairs[i]); err != nil {
 			return 0, err
 		}
 		if len(pairs[i+1]) > kv.MaxValueLen {
@@ -202,8 +215,12 @@ func (s *Store) MSet(pairs [][]byte) (journal.Ticket, error) {
 		}
 		fresh[s.shardNumber(pairs[i])]++
 	}
+	millis, err := s.checkStamps(len(pairs) / 2)
+	if err != nil {
+		return 0, err
+	}
 	s.lockShards(&fresh)
-	ticket, err := s.msetLocked(pairs, &fresh)
+	ticket, err := s.msetLocked(pairs, &fresh, millis)
 	s.unlockShards(&fresh)
 	if err == nil {
 		s.announce()
@@ -211,13 +228,14 @@ func (s *Store) MSet(pairs [][]byte) (journal.Ticket, error) {
 	return ticket, err
 }
 
-func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int) (journal.Ticket, error) {
+func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int, millis int64) (journal.Ticket, error) {
 	if err := s.admitAll(pairs, fresh); err != nil {
 		return 0, err
 	}
 	refs, err := s.fillPairs(pairs)
-	if ahead := s.clock.Ahead(); err == nil && ahead > 0 {
-		err = aheadError(ahead)
+	var last journal.Ticket
+	if err == nil {
+		last, err = s.commitAll(pairs, refs, millis)
 	}
 	if err != nil {
 		for i, r := range refs {
@@ -225,13 +243,23 @@ func (s *Store) msetLocked(pairs [][]byte, fresh *[numShards]int) (journal.Ticke
 		}
 		return 0, err
 	}
-	var last journal.Ticket
+	return last, nil
+}
+
+// commitAll stamps, logs and links the records of all pairs or, with an error, none.
+func (s *Store) commitAll(pairs [][]byte, refs []ref, millis int64) (last journal.Ticket, err error) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	stamp, err := s.clock.Issue(millis, len(refs))
+	if err != nil {
+		return 0, stampError(err)
+	}
 	for i, r := range refs {
-		key := pairs[2*i]
-		sh, hash := s.locate(key)
-		p := s.lookup(sh, hash, key, nil)
-		last = s.log.issueChecked(r, p.old)
+		sh, hash := s.locate(pairs[2*i])
+		p := s.lookup(sh, hash, pairs[2*i], nil)
+		last = s.log.issueLocked(r, p.old, stamp)
 		s.link(sh, hash, p, r)
+		stamp++
 	}
 	return last, nil
 }

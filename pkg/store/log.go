@@ -91,23 +91,28 @@ func newChangeLog(a *arena, clock *hlc.Clock, instance uint64, limit int64) *cha
 	return l
 }
 
-// issue gives a draft the next version and sequence of this instance and logs it; old is the record that it replaces, 0 for none. It stamps nothing and
-// reports false when the version would lie at or after the instant before (Unix
-// milliseconds, 0 for never). It returns a *kv.ReadOnlyError when the clock is
-// too far ahead, and kv.ErrStorageFull when there is no memory.
-func (l *changeLog) issue(d *draft, old ref, before int64) (journal.Ticket, bool, error) {
-	millis := l.clock.Physical()
+// instants bound the version of a local write, in Unix milliseconds.
+type instants struct {
+	now    int64 // by the physical clock, read ahead of the locks
+	before int64 // the version must lie before it; 0 is never
+}
+
+// issue gives a draft the next version and sequence of this instance and logs it;
+// old is the record that it replaces, 0 for none. It stamps nothing and reports false
+// when the version would lie at or after at.before. It returns a *kv.ReadOnlyError
+// when the clock issues nothing, and kv.ErrStorageFull when there is no memory.
+func (l *changeLog) issue(d *draft, old ref, at instants) (journal.Ticket, bool, error) {
 	c := addition{gone: l.leaving(old)}
 	if d.ref != 0 {
 		l.describe(&c, d.ref)
 	}
 	l.mu.Lock()
-	stamp, ahead := l.clock.Issue(millis)
-	if ahead > 0 {
+	stamp, err := l.clock.Issue(at.now, 1)
+	if err != nil {
 		l.mu.Unlock()
-		return 0, false, aheadError(ahead)
+		return 0, false, stampError(err)
 	}
-	if before != 0 && stamp.Millis() >= before {
+	if at.before != 0 && stamp.Millis() >= at.before {
 		l.mu.Unlock()
 		return 0, false, nil
 	}
@@ -124,14 +129,12 @@ func (l *changeLog) issue(d *draft, old ref, before int64) (journal.Ticket, bool
 	return ticket, true, nil
 }
 
-// issueChecked is issue for a caller that has asked the clock already and must
-// not fail any more.
-func (l *changeLog) issueChecked(r, old ref) journal.Ticket {
+// issueLocked is issue for a record that is written, and a stamp that is issued. The
+// lock was taken before that: the order of stamps is that of the log.
+func (l *changeLog) issueLocked(r, old ref, stamp hlc.Timestamp) journal.Ticket {
 	c := addition{gone: l.leaving(old)}
 	l.describe(&c, r)
-	l.mu.Lock()
-	ticket, freed := l.stampLocked(&c, l.clock.Now())
-	l.mu.Unlock()
+	ticket, freed := l.stampLocked(&c, stamp)
 	l.free(&freed)
 	return ticket
 }

@@ -17,7 +17,7 @@ func (s *Store) Apply(c *kv.Change) kv.Outcome {
 	if c.Seq > kv.MaxSeq {
 		return kv.Deferred // nobody counts that far; its due time never comes
 	}
-	if _, ok := s.clock.Observe(c.Entry.Version.HLC); !ok {
+	if !s.observe(c.Entry.Version.HLC) {
 		return kv.Deferred
 	}
 	sh, hash := s.locate(c.Entry.Key)

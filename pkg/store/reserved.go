@@ -19,7 +19,8 @@ const markFacet = "t"
 // kv.ErrValueTooLong, with kv.ErrStorageFull when the system has no memory, or
 // with a *kv.ReadOnlyError.
 func (s *Store) SetReserved(facet, value []byte) (journal.Ticket, error) {
-	if err := s.checkReserved(facet); err != nil {
+	millis, err := s.checkReserved(facet)
+	if err != nil {
 		return 0, err
 	}
 	if len(value) > kv.MaxValueLen {
@@ -30,7 +31,7 @@ func (s *Store) SetReserved(facet, value []byte) (journal.Ticket, error) {
 	}
 	sh, hash := s.locate(nil)
 	sh.mu.Lock()
-	t, err := s.setLocked(sh, hash, &kv.Entry{Facet: facet, Value: value})
+	t, err := s.setLocked(sh, hash, &kv.Entry{Facet: facet, Value: value}, millis)
 	sh.mu.Unlock()
 	if err == nil {
 		s.announce()
@@ -42,7 +43,8 @@ func (s *Store) SetReserved(facet, value []byte) (journal.Ticket, error) {
 // there; where it was not, nothing is written. Its errors are those of
 // SetReserved.
 func (s *Store) DeleteReserved(facet []byte) (existed bool, t journal.Ticket, err error) {
-	if err := s.checkReserved(facet); err != nil {
+	millis, err := s.checkReserved(facet)
+	if err != nil {
 		return false, 0, err
 	}
 	if string(facet) == markFacet {
@@ -50,7 +52,7 @@ func (s *Store) DeleteReserved(facet []byte) (existed bool, t journal.Ticket, er
 	}
 	sh, hash := s.locate(nil)
 	sh.mu.Lock()
-	existed, t, err = s.deleteReservedLocked(sh, hash, facet)
+	existed, t, err = s.deleteReservedLocked(sh, hash, facet, millis)
 	sh.mu.Unlock()
 	if existed && err == nil {
 		s.announce()
@@ -58,7 +60,7 @@ func (s *Store) DeleteReserved(facet []byte) (existed bool, t journal.Ticket, er
 	return existed, t, err
 }
 
-func (s *Store) deleteReservedLocked(sh *shard, hash uint32, facet []byte) (existed bool, t journal.Ticket, err error) {
+func (s *Store) deleteReservedLocked(sh *shard, hash uint32, facet []byte, millis int64) (existed bool, t journal.Ticket, err error) {
 	if err := s.reserve(sh, 1); err != nil {
 		return false, 0, err
 	}
@@ -66,16 +68,17 @@ func (s *Store) deleteReservedLocked(sh *shard, hash uint32, facet []byte) (exis
 	if old == 0 || record(s.arena.at(old)).flags()&kv.Tombstone != 0 {
 		return false, 0, nil
 	}
-	t, err = s.setLocked(sh, hash, &kv.Entry{Facet: facet, Flags: kv.Tombstone})
+	t, err = s.setLocked(sh, hash, &kv.Entry{Facet: facet, Flags: kv.Tombstone}, millis)
 	return true, t, err
 }
 
-// checkReserved returns why a facet of the reserved key cannot be written now.
-func (s *Store) checkReserved(facet []byte) error {
+// checkReserved returns why a facet of the reserved key cannot be written now, or
+// the physical clock's milliseconds for the stamp.
+func (s *Store) checkReserved(facet []byte) (millis int64, err error) {
 	if len(facet) == 0 || len(facet) > kv.MaxFacetLen {
-		return fmt.Errorf("%w: reserved facet of %d bytes", kv.ErrInvalidEntry, len(facet))
+		return 0, fmt.Errorf("%w: reserved facet of %d bytes", kv.ErrInvalidEntry, len(facet))
 	}
-	return s.readOnly.err()
+	return s.checkStamps(1)
 }
 
 // Truncate removes all keys, here at once and on other nodes when they hear of it:
@@ -86,13 +89,14 @@ func (s *Store) checkReserved(facet []byte) error {
 // It fails with a *kv.ReadOnlyError, or with kv.ErrStorageFull when the system has
 // no memory, and has then changed nothing.
 func (s *Store) Truncate() (journal.Ticket, error) {
-	if err := s.readOnly.err(); err != nil {
+	millis, err := s.checkStamps(1)
+	if err != nil {
 		return 0, err
 	}
 	// With all shards locked nobody can read a value from before the mark and
 	// stamp what he makes of it after the mark.
 	s.lockShards(&everyShard)
-	t, err := s.truncateLocked()
+	t, err := s.truncateLocked(millis)
 	s.unlockShards(&everyShard)
 	if err == nil {
 		s.announce()
@@ -107,10 +111,10 @@ var everyShard = func() (wanted [numShards]int) {
 	return wanted
 }()
 
-func (s *Store) truncateLocked() (journal.Ticket, error) {
+func (s *Store) truncateLocked(millis int64) (journal.Ticket, error) {
 	sh, hash := s.locate(nil)
 	facet := []byte(markFacet)
-	t, err := s.setLocked(sh, hash, &kv.Entry{Facet: facet})
+	t, err := s.setLocked(sh, hash, &kv.Entry{Facet: facet}, millis)
 	if err != nil {
 		return 0, err
 	}

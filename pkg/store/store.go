@@ -12,6 +12,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -34,6 +35,9 @@ type Options struct {
 	Instance uint64
 	// Journal makes writes durable; nil keeps them in memory only.
 	Journal journal.Journal
+	// Bound keeps on disk up to where the clock may count; nil keeps it nowhere, and
+	// the clock has no ceiling.
+	Bound Bound
 	// MemoryLimit bounds the bytes that client writes may fill; 0 is no limit.
 	// What peers replicate is always taken.
 	MemoryLimit int64
@@ -67,6 +71,7 @@ type Store struct {
 	ties     atomic.Int64 // equal versions with different content
 	excess   atomic.Int64 // entries of others taken beyond the limit
 	readOnly readOnly
+	reserved *reservation
 
 	shards [numShards]shard
 }
@@ -106,6 +111,7 @@ func New(o Options) (*Store, error) {
 		logger: o.Logger.With("component", "store"), changed: make(chan struct{}, 1),
 	}
 	s.log = newChangeLog(s.arena, o.Clock, o.Instance, o.RingBytes)
+	s.reserved = newReservation(o.Clock, o.Bound, s.logger)
 	if err := s.load(); err != nil {
 		s.Close()
 		return nil, err
@@ -172,8 +178,13 @@ func (s *Store) shardNumber(key []byte) int {
 	return int(maphash.Bytes(s.seed, key) >> (64 - shardBits))
 }
 
-// aheadError is what a client gets while the clock has run away.
-func aheadError(millis int64) error {
-	d := (time.Duration(millis) * time.Millisecond).Round(time.Second)
-	return &kv.ReadOnlyError{Why: fmt.Sprintf("clock ahead by %v", d)}
+// stampError is what a client gets when the clock, asked by hlc.Clock.Issue, issues
+// nothing.
+func stampError(err error) error {
+	var drift *hlc.DriftError
+	if errors.As(err, &drift) { // the clock has run away
+		d := (time.Duration(drift.Ahead) * time.Millisecond).Round(time.Second)
+		return &kv.ReadOnlyError{Why: fmt.Sprintf("clock ahead by %v", d)}
+	}
+	return &kv.ReadOnlyError{Why: "clock has reached its bound on disk, try again"}
 }
