@@ -75,7 +75,7 @@ func (n *Node) openStore(logger *slog.Logger) error {
 		l.total, _ = n.journal.Size()
 		n.loading.Store(l)
 		defer n.loading.Store(nil)
-		o.Journal = l
+		o.Journal, o.Bound = l, n.volume
 	}
 	s, err := store.New(o)
 	if err != nil {
