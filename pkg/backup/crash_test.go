@@ -24,15 +24,34 @@ type image struct {
 func images(files *vfs.MemFS, seed uint64, do func(vfs.FS)) []image {
 	var all []image
 	op := 0
-	do(errorfs.Wrap(files, errorfs.InjectorFunc(func(o errorfs.Op) error {
+	do(oneByOne{errorfs.Wrap(files, errorfs.InjectorFunc(func(o errorfs.Op) error {
 		op++
 		for _, kept := range []int{0, 50, 100} {
 			clone := files.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept, RNG: rand.New(rand.NewPCG(seed, uint64(op)))})
 			all = append(all, image{clone, fmt.Sprintf("seed %d, before operation %d (%v %s), %d %% of unsynced data kept", seed, op, o.Kind, o.Path, kept)})
 		}
 		return nil
-	})))
+	}))})
 	return all
+}
+
+// oneByOne removes directories as real file systems do: not at once.
+type oneByOne struct{ vfs.FS }
+
+func (f oneByOne) RemoveAll(path string) error {
+	list, err := f.List(path)
+	if err != nil {
+		return f.FS.RemoveAll(path) // a file, or nothing
+	}
+	for _, name := range list {
+		if err := f.RemoveAll(f.PathJoin(path, name)); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(f, path); err != nil {
+		return err
+	}
+	return f.Remove(path)
 }
 
 // Whatever moment of making a backup, rotation included, a crash comes at: what
