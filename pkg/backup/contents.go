@@ -50,7 +50,7 @@ func (t *tally) contents() Contents {
 
 // openJournal opens a journal that nobody writes.
 func openJournal(files vfs.FS, dir string) (*disk.Reader, error) {
-	r, err := disk.OpenReadOnly(dir, files)
+	r, err := disk.OpenReadOnly(dir, unlocked{files})
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}

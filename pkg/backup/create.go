@@ -168,12 +168,8 @@ func fill(ctx context.Context, source Source, o *Options, dir string, m *Manifes
 	return syncDir(o.FS, dir)
 }
 
-// sealFiles forces the files of a journal to the disk and takes their digests. The
-// file that reading has left there goes.
+// sealFiles forces the files of a journal to the disk and takes their digests.
 func sealFiles(ctx context.Context, files vfs.FS, dir string, list []File, work *meter) error {
-	if err := files.Remove(files.PathJoin(dir, lockName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	for i := range list {
 		f := &list[i]
 		sum, size, err := sealFile(ctx, files, files.PathJoin(dir, f.Name), work.read)

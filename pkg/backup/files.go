@@ -19,6 +19,14 @@ const chunk = 256 << 10
 // It belongs to no backup.
 const lockName = "LOCK"
 
+// unlocked is a file system for reading a journal that nobody writes: its lock is
+// left alone, so that a backup is not changed by reading it and can lie on a medium
+// that cannot be written.
+type unlocked struct{ vfs.FS }
+
+// Lock locks nothing.
+func (unlocked) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
+
 // syncDir forces the names in a directory to the disk.
 func syncDir(files vfs.FS, dir string) error {
 	d, err := files.OpenDir(dir)

@@ -17,6 +17,8 @@ import (
 	"merklekv/pkg/kv"
 )
 
+var background = context.Background()
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // second0 is the first epoch in which entries of tests are stamped.
@@ -69,7 +71,7 @@ func write(t testing.TB, j *disk.Journal, entries ...kv.Entry) {
 	t.Helper()
 	for i := range entries {
 		ticket := j.Append(&kv.Change{Origin: 7, Seq: uint64(i + 1), Entry: entries[i]})
-		if err := j.Wait(context.Background(), ticket); err != nil {
+		if err := j.Wait(background, ticket); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -110,7 +112,7 @@ func create(t testing.TB, source backup.Source, o backup.Options) backup.Manifes
 
 // verify verifies a backup of the directory by its name.
 func verify(files vfs.FS, name string) error {
-	_, err := backup.Verify(context.Background(), files.PathJoin("backups", name), backup.VerifyOptions{FS: files})
+	_, err := backup.Verify(background, files.PathJoin("backups", name), backup.VerifyOptions{FS: files})
 	return err
 }
 
