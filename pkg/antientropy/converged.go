@@ -59,6 +59,7 @@ type PeerHead struct {
 	Params   bool          // whether epoch length, hash and grace are the own ones
 	Greatest kv.Version    // that it has issued or applied
 	Roots    []RootSeen
+	Wrote    bool // whether it has made changes, the first of which is its member entry
 	// Differs is how long its root at the newest common epoch has been another one
 	// than here; 0 if it is the same, or if there is no common epoch.
 	Differs time.Duration
@@ -176,7 +177,8 @@ func (h *PeerHead) differs(own []RootAt) (proven, lasting bool) {
 
 // equalAt reports whether all members show the own root of an epoch, those too that
 // joined after it: an entry that is newer may be a member's that started again. Who
-// is no member counts as far as it shows a root.
+// is no member counts as far as it shows a root; who has written something is one,
+// though its entry has not come yet.
 func (s *Standing) equalAt(own RootAt, fresh []*PeerHead) bool {
 	for _, m := range s.Members {
 		if m.NodeID == s.Self {
@@ -191,7 +193,8 @@ func (s *Standing) equalAt(own RootAt, fresh []*PeerHead) bool {
 		}
 	}
 	for _, h := range fresh {
-		if r, ok := h.at(own.Epoch); !h.Params || ok && r.Root != own.Root {
+		switch r, ok := h.at(own.Epoch); {
+		case !h.Params, ok && r.Root != own.Root, !ok && h.Wrote:
 			return false
 		}
 	}

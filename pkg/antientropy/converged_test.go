@@ -191,6 +191,9 @@ func TestConvergedByItsRule(t *testing.T) {
 		{"who is forgotten is none", func(s *Standing) { s.Members, s.Heads = s.Members[:2], s.Heads[:1] }, equal(1, 7)},
 		{"who is no member yet must not differ", func(s *Standing) { s.Heads = append(s.Heads, tells("d", 8)) },
 			protocol.Verdict{Equality: protocol.Different, Peers: []string{"d"}}},
+		{"whose member entry has not come yet shows nothing", func(s *Standing) {
+			s.Heads = append(s.Heads, PeerHead{NodeID: "d", Params: true, Wrote: true})
+		}, unknown("settling", "d")},
 		{"who is no member yet and shows nothing", func(s *Standing) {
 			s.Heads = append(s.Heads, PeerHead{NodeID: "d", Params: true})
 		}, equal(1, 7)},

@@ -234,7 +234,7 @@ func (n *Node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own m
 		s.Greatest = p.Head.Greatest
 	}
 	h := antientropy.PeerHead{
-		NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Differs: n.repair.Unequal(p.Instance),
+		NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Wrote: p.Head.Last.Seq > 0, Differs: n.repair.Unequal(p.Instance),
 	}
 	for _, e := range p.Epochs {
 		if len(e.Root) == len(merkle.Hash{}) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"merklekv/pkg/antientropy"
@@ -39,7 +41,7 @@ func (n *node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own m
 	if s.Greatest.Less(p.Head.Greatest) {
 		s.Greatest = p.Head.Greatest
 	}
-	h := antientropy.PeerHead{NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest}
+	h := antientropy.PeerHead{NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Wrote: p.Head.Last.Seq > 0}
 	for _, e := range p.Epochs {
 		if len(e.Root) != len(merkle.Hash{}) {
 			continue
@@ -88,8 +90,9 @@ func (w *world) checkVerdicts() {
 // checkHolds sees that a node holds all up to an epoch that was there when heads
 // were made that others still rest on.
 func (w *world) checkHolds(says, n *node, epoch int64) {
-	held := n.versions()
-	for name, at := range w.history.required() {
+	held, required := n.versions(), w.history.required()
+	for _, name := range slices.Sorted(maps.Keys(required)) {
+		at := required[name]
 		wr := &w.history.writes[at]
 		old := wr.at < w.now-headsOld && wr.entry.Version.Epoch() <= epoch
 		if old && held[name].Less(wr.entry.Version) && (wr.entry.IsReserved() || held[markName].Less(wr.entry.Version)) {
