@@ -115,14 +115,15 @@ func (n *node) boot() {
 	n.instance = w.rng.node.Uint64() | 1
 	n.median = hlc.NewMedianClock(n.box.read)
 	n.clock = hlc.NewClock(n.median.Millis, maxDrift)
-	var kept journal.Journal
+	o := store.Options{Clock: n.clock, Instance: n.instance, RingBytes: n.ring}
+	var received []journal.Mark
 	if n.disk != nil {
 		n.disk.open()
 		n.disk.wake = n.flush
 		n.clock.Raise(n.disk.bound)
-		kept = n.disk
+		o.Journal, o.Bound, received = n.disk, n.disk, n.disk.Received()
 	}
-	s, err := store.New(store.Options{Clock: n.clock, Instance: n.instance, Journal: kept, RingBytes: n.ring})
+	s, err := store.New(o)
 	if err != nil {
 		w.fail("node %d does not start: %v", n.id, err)
 		return
@@ -136,7 +137,7 @@ func (n *node) boot() {
 	n.core = replication.NewCore(replication.CoreOptions{
 		NodeID: n.name, Address: n.addr, Instance: n.instance, Started: n.started, Params: params,
 		DiscoveryInterval: time.Minute, Millis: n.median.Millis, Wall: n.median.Wall, Drift: func() int64 { return maxDrift },
-		Closed: n.closed, Report: n.median.Report, Rand: n.luck, Repair: func() bool { return true },
+		Closed: n.closed, Report: n.median.Report, Rand: n.luck, Repair: func() bool { return true }, Received: received,
 	}, rep)
 	n.planner, n.running = antientropy.NewPlanner(n.instance, repairInterval, n.luck), make(map[uint64]bool)
 	w.trace.note("boots", uint64(n.id), n.instance)
@@ -264,7 +265,6 @@ func (n *node) tick() {
 // join writes the node's member entry.
 func (n *node) join() {
 	before := n.store.LogHead()
-	n.reserve()
 	ticket, err := n.store.SetReserved(antientropy.MemberFacet(n.name), antientropy.EncodeMember(n.instance, n.addr))
 	if err != nil {
 		n.after(500*time.Millisecond, n.join)
@@ -320,14 +320,3 @@ func (n *node) hello() *protocol.PeerHello {
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d (%s, %016x)", n.id, n.name, n.instance) }
-
-// reserve keeps the bound of the clock on disk above what may be stamped next.
-func (n *node) reserve() {
-	if n.disk == nil {
-		return
-	}
-	next := max(n.clock.Last(), hlc.At(n.millis()))
-	if next+hlc.At(1000) > n.disk.bound {
-		_ = n.disk.Reserve(next + hlc.At(4000))
-	}
-}

@@ -124,7 +124,7 @@ func (w *world) judgeLoss(n *node, r *record, how death) {
 	if held, there := n.disk.kept.entries[nameOf(&wr.entry)]; there && !held.Version.Less(v) {
 		return
 	}
-	own := wr.acked && wr.node == n.id
+	own := wr.acked && wr.origin == n.instance
 	switch {
 	case own && (n.disk.policy == always || how < powerOff):
 		w.fail("node %d %v and loses a write of key %q that it acknowledged, fsync %v", n.id, how, wr.entry.Key, n.disk.policy)

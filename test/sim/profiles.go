@@ -12,7 +12,7 @@ var profiles = []*profile{
 		loss: span[float64]{0, 0.3}, dup: span[float64]{0, 0.5}, breaks: span[float64]{0, 0.05},
 		delay: span[time.Duration]{time.Millisecond, 5 * time.Second}, rate: span[float64]{4, 16},
 		writers: span[int]{1, 2}, keys: span[int]{20, 250}, rings: []int64{2 << 10, 32 << 10, 16 << 20},
-		skews: []int64{0, 500, 2000},
+		skews:   []int64{0, 500, 2000},
 		keeping: []policy{instant, always, interval, never},
 		faults: []weighted{
 			{cutLink, 6}, {isolate, 3}, {stopBroker, 3}, {pauseNode, 3}, {crash, 3}, {burst, 3}, {jumpClock, 1}, {freezeClock, 1},
@@ -59,7 +59,7 @@ var profiles = []*profile{
 		loss: span[float64]{0, 0.1}, dup: span[float64]{0, 0.2}, breaks: span[float64]{0, 0.02},
 		delay: span[time.Duration]{time.Millisecond, 500 * time.Millisecond}, rate: span[float64]{5, 30},
 		writers: span[int]{1, 1}, keys: span[int]{20, 100}, rings: []int64{2 << 10, 16 << 20},
-		skews: []int64{0, 0, 0, 0, 1000, 1000, 5000, 5000, 30_000, 60_000, 180_000, 3_600_000},
+		skews:   []int64{0, 0, 0, 0, 1000, 1000, 5000, 5000, 30_000, 60_000, 180_000, 3_600_000},
 		keeping: []policy{instant, always, interval, never},
 		faults: []weighted{
 			{jumpClock, 4}, {freezeClock, 4}, {isolate, 4}, {cutLink, 2}, {crash, 2}, {burst, 1},
@@ -72,7 +72,7 @@ var profiles = []*profile{
 		loss: span[float64]{0.05, 0.3}, dup: span[float64]{0, 0.2}, breaks: span[float64]{0, 0.05},
 		delay: span[time.Duration]{time.Millisecond, 300 * time.Millisecond}, rate: span[float64]{10, 40},
 		writers: span[int]{1, 1}, keys: span[int]{50, 250}, rings: []int64{512, 1 << 10},
-		skews: []int64{0, 500},
+		skews:   []int64{0, 500},
 		keeping: []policy{instant, always, interval, never},
 		faults: []weighted{
 			{cutLink, 4}, {isolate, 4}, {stopBroker, 2}, {pauseNode, 2}, {crash, 2}, {burst, 4},

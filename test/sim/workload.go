@@ -68,7 +68,6 @@ func (w *world) value() []byte {
 // when the ticket is durable.
 func (n *node) operate() journal.Ticket {
 	w := n.w
-	n.reserve()
 	before := n.store.LogHead()
 	var ticket journal.Ticket
 	var err error
