@@ -15,6 +15,8 @@ var (
 	ErrNoBackup = errors.New("no backup there")
 	// ErrRunning is returned when a backup is being made already.
 	ErrRunning = errors.New("a backup is being made already")
+	// ErrClosed is returned by a Runner that makes no backups any more.
+	ErrClosed = errors.New("backups are not made any more")
 	// ErrNotEmpty is wrapped when a backup is to be restored where data lies already.
 	ErrNotEmpty = errors.New("data directory is not empty")
 )

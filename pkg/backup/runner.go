@@ -28,8 +28,11 @@ type Runner struct {
 	source  Source
 	log     *slog.Logger
 	metrics *metrics
-	place   chan struct{} // holds a token while a backup is made
+	place   chan struct{} // holds a token while a backup is made, and for ever after Close
 	changed chan struct{} // capacity 1: the time of the next backup has changed
+	life    context.Context
+	end     context.CancelFunc // of life
+	closing sync.Once
 
 	mu       sync.Mutex
 	schedule *schedule
@@ -49,7 +52,8 @@ type Status struct {
 }
 
 // NewRunner returns a Runner that continues where the backups in the directory
-// end. It makes none before Run or Now.
+// end. It makes none before Run or Now. That the directory cannot be read is no
+// error here: the status tells it, and the next attempt may find it well.
 func NewRunner(o RunnerOptions) (*Runner, error) {
 	o.Options.setDefaults()
 	if err := o.Options.check(); err != nil {
@@ -65,10 +69,9 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 		options: o.Options, source: o.Source, log: o.Logger.With("component", "backup"),
 		place: make(chan struct{}, 1), changed: make(chan struct{}, 1), keep: o.Keep,
 	}
+	r.life, r.end = context.WithCancel(context.Background())
 	all, err := List(o.FS, o.Dir)
-	if err != nil {
-		return nil, err
-	}
+	r.failure = err
 	var last time.Time
 	if good := goodOf(o.NodeID, all); len(good) > 0 {
 		r.last, last = &good[0].Manifest, good[0].Created
@@ -81,9 +84,10 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 // look is how often the wall clock is looked at, which may be set meanwhile.
 const look = time.Minute
 
-// Run makes a backup whenever one is due, until ctx ends; one that is being made
-// then is given up, and Run returns when it has ended. Run may be called once.
+// Run makes a backup whenever one is due, until ctx ends, and closes the Runner
+// then. It may be called once.
 func (r *Runner) Run(ctx context.Context) {
+	defer r.Close()
 	for {
 		wait := r.untilDue()
 		if wait <= 0 {
@@ -102,6 +106,13 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
+// Close ends the making of backups: one that is being made is given up, and Close
+// returns when nobody uses the source any more. Further calls do the same.
+func (r *Runner) Close() {
+	r.end()
+	r.closing.Do(func() { r.place <- struct{}{} })
+}
+
 func (r *Runner) untilDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,14 +121,24 @@ func (r *Runner) untilDue() time.Duration {
 }
 
 // Now makes a backup at once and returns its manifest. It returns ErrRunning when
-// one is being made already. An error that is a *RotationError leaves a good backup.
+// one is being made already, and ErrClosed. An error that is a *RotationError
+// leaves a good backup.
 func (r *Runner) Now(ctx context.Context, tell Progress) (Manifest, error) {
 	select {
 	case r.place <- struct{}{}:
 	default:
+		if r.life.Err() != nil {
+			return Manifest{}, ErrClosed
+		}
 		return Manifest{}, ErrRunning
 	}
 	defer func() { <-r.place }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.life, cancel)()
+	if r.life.Err() != nil {
+		return Manifest{}, ErrClosed
+	}
 	o := r.options
 	r.mu.Lock()
 	o.Keep = r.keep

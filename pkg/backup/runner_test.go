@@ -121,6 +121,36 @@ func TestRunnerMakesOneAtATime(t *testing.T) {
 	}
 }
 
+// Close gives up what is being made, waits for it, and lets nothing begin.
+func TestRunnerThatIsClosed(t *testing.T) {
+	files := vfs.NewMem()
+	still := copies(t, files)
+	begun, closed := make(chan struct{}), make(chan struct{})
+	var r *backup.Runner
+	r = newRunner(t, files, source(func(dir string) error {
+		close(begun)
+		go func() { r.Close(); close(closed) }()
+		select {
+		case <-closed:
+			t.Error("Close has not waited")
+		case <-time.After(20 * time.Millisecond):
+		}
+		return still.Checkpoint(dir)
+	}), time.Hour, nil)
+	if _, err := r.Now(t.Context(), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("what was being made: %v", err)
+	}
+	<-begun
+	<-closed
+	if _, err := r.Now(t.Context(), nil); !errors.Is(err, backup.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	if got := names(t, files, "backups"); len(got) != 0 {
+		t.Errorf("there are %q", got)
+	}
+	r.Close()
+}
+
 func TestBackupThatNobodyWantsAnyMoreHasNotFailed(t *testing.T) {
 	files := vfs.NewMem()
 	registry := prometheus.NewRegistry()
