@@ -35,6 +35,16 @@ func (e *DamageError) Error() string {
 
 func (e *DamageError) Unwrap() []error { return []error{ErrDamaged, e.Err} }
 
+// damageIn is damage with the name of a file that is used if the error has none.
+func damageIn(file string, err error) error {
+	err = damage(err)
+	var d *DamageError
+	if errors.As(err, &d) && d.File == "" {
+		return &DamageError{File: file, Err: d.Err}
+	}
+	return err
+}
+
 // damage makes a DamageError of what Pebble calls corruption; other errors it
 // returns as they are.
 func damage(err error) error {

@@ -1,8 +1,6 @@
 package disk
 
 import (
-	"encoding/binary"
-
 	"github.com/cockroachdb/pebble/v2"
 
 	"merklekv/pkg/hlc"
@@ -65,8 +63,9 @@ func (g *group) vouch(m journal.Mark) {
 
 // seal adds to the batch what belongs to the group as a whole: the items of the
 // vector that it moves, its number, and a trailer by which it is found in the
-// log's raw bytes. synced is the number of the last group known to be on the disk.
-func (g *group) seal(moved []journal.Mark, synced uint64) error {
+// log's raw bytes. mark is the journal's, synced the number of the last group known
+// to be on the disk.
+func (g *group) seal(moved []journal.Mark, mark, synced uint64) error {
 	for _, m := range moved {
 		op := g.batch.SetDeferred(originLen, vectorLen)
 		putVectorKey(op.Key, m.Origin)
@@ -81,21 +80,5 @@ func (g *group) seal(moved []journal.Mark, synced uint64) error {
 	if err := op.Finish(); err != nil {
 		return err
 	}
-	return g.batch.LogData(appendTrailer(nil, g.number, synced), nil)
-}
-
-// A trailer is in the log and nowhere else, 28 bytes: a magic number, the number
-// of the group, that of the last group known to be on the disk when this one was
-// made, and CRC-32C of the 24 bytes before.
-const (
-	trailerMagic = 0x6d6b762d67727031 // "mkv-grp1"
-	trailerLen   = 28
-)
-
-func appendTrailer(dst []byte, number, synced uint64) []byte {
-	start := len(dst)
-	dst = be.AppendUint64(dst, trailerMagic)
-	dst = be.AppendUint64(dst, number)
-	dst = be.AppendUint64(dst, synced)
-	return binary.BigEndian.AppendUint32(dst, checksum(dst[start:]))
+	return g.batch.LogData(trailer{mark, g.number, synced}.append(nil), nil)
 }

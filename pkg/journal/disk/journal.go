@@ -33,17 +33,19 @@ type Journal struct {
 	db       *pebble.DB
 	dir      string
 	fs       vfs.FS
+	seals    sealFS
 	lazy     *lazyFS // nil with fsync = always
 	fsync    Fsync
 	log      *slog.Logger
-	tell     func(error)
 	met      *metrics
 	received []journal.Mark
+	mark     uint64 // random number that trailers in the log bear
 
 	durable atomic.Uint64 // greatest durable ticket
 	wake    chan struct{} // capacity 1: for the committer
 	flight  chan *group   // from the committer to the syncer
 	stop    chan struct{} // closed by Close
+	broken  chan struct{} // closed when the journal fails
 	working sync.WaitGroup
 	closing sync.Once
 	closed  error // of Close
@@ -54,7 +56,9 @@ type Journal struct {
 	urgent  bool // somebody waits for the pending group
 	ending  bool // Close was called
 	failure error
+	tell    func(error) // whom a failure is told, once; nil before it is opened and after
 
+	damaged atomic.Pointer[DamageError] // the first one that was met
 	// Of the committer alone.
 	vec    *vector.Vector
 	number uint64 // of the last group
@@ -100,35 +104,66 @@ func newJournal(dir string, o Options) (*Journal, error) {
 	if o.Failed == nil {
 		o.Failed = func(error) {}
 	}
-	met, err := newMetrics(o.Registerer)
+	if err := resumeSalvage(o.FS, dir); err != nil {
+		return nil, fmt.Errorf("journal %s: %w", dir, err)
+	}
+	found, err := inspect(o.FS, dir)
 	if err != nil {
-		return nil, fmt.Errorf("journal metrics: %w", err)
-	}
-	j := &Journal{
-		dir: dir, fs: o.FS, fsync: o.Fsync, log: o.Logger.With("component", "journal"), tell: o.Failed, met: met,
-		wake: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), vec: vector.New(),
-	}
-	if o.Fsync != Always {
-		j.lazy = newLazyFS(o.FS, o.Fsync == Interval)
-		j.fs = j.lazy
-	}
-	if err := j.open(); err != nil {
 		return nil, err
 	}
-	met.watch(j.db)
+	j := &Journal{
+		dir: dir, seals: newSealFS(o.FS, found.mark), fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
+		wake: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
+	}
+	j.fs = j.seals
+	if o.Fsync != Always {
+		j.lazy = newLazyFS(j.seals)
+		j.fs = j.lazy
+	}
+	if j.met, err = newMetrics(o.Registerer); err != nil {
+		return nil, fmt.Errorf("journal metrics: %w", err)
+	}
+	if err := j.unlessFailed(func() error { return j.open(found.synced) }); err != nil {
+		j.met.close()
+		return nil, err
+	}
+	if err := errors.Join(j.met.watch(j), j.opened(o.Failed)); err != nil {
+		j.met.close()
+		return nil, fmt.Errorf("open journal %s: %w", dir, err)
+	}
 	return j, nil
 }
 
-// open opens Pebble and reads what is known of the journal as a whole.
-func (j *Journal) open() error {
-	claimed, err := inspect(j.fs, j.dir)
-	if err != nil {
+// opened has a failure told from now on, or returns it if there was one already.
+func (j *Journal) opened(tell func(error)) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.tell = tell
+	return j.failure
+}
+
+// unlessFailed calls f and returns what it returns. If the journal fails meanwhile
+// it returns that instead and leaves f behind: Pebble may stand still in it for
+// ever, and the process is about to end.
+func (j *Journal) unlessFailed(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
 		return err
+	case <-j.broken:
+		return j.failed()
 	}
-	if j.db, err = pebble.Open(j.dir, options(j.fs, j.logger())); err != nil {
-		return openError(j.dir, err)
+}
+
+// open opens Pebble and reads what is known of the journal as a whole.
+func (j *Journal) open(claimed uint64) (err error) {
+	o := options(j.fs, j.logger(), j.meetDamage)
+	j.met.listen(o.EventListener)
+	if j.db, err = pebble.Open(j.dir, o); err != nil {
+		return openError(j.dir, j.seals.lastOpened(), err)
 	}
-	if err := j.readHead(claimed); err != nil {
+	if j.number, j.received, err = readHead(j.db, j.dir, claimed); err != nil {
 		return errors.Join(err, j.db.Close())
 	}
 	j.vec.Retain(math.MaxInt64) // nobody asks for epochs here
@@ -138,21 +173,6 @@ func (j *Journal) open() error {
 	j.synced.Store(j.number)
 	j.queue = []*group{newGroup(j.db)}
 	return nil
-}
-
-// readHead reads the number of the last group, which is at least the one that the
-// log claims to have synced, and the vector.
-func (j *Journal) readHead(claimed uint64) error {
-	var err error
-	if j.number, err = readNumber(j.db); err != nil {
-		return err
-	}
-	if j.number < claimed {
-		return &DamageError{File: j.dir, Err: fmt.Errorf(
-			"the log says that group %d was on the disk, but it ends with group %d", claimed, j.number)}
-	}
-	j.received, err = readVector(j.db)
-	return err
 }
 
 // Append is part of journal.Journal.
@@ -299,7 +319,8 @@ func (j *Journal) Checkpoint(dir string) error {
 	if err := j.force(); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := j.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+	err := j.unlessFailed(func() error { return j.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
+	if err != nil {
 		return fmt.Errorf("checkpoint: %w", damage(err))
 	}
 	return nil
@@ -339,13 +360,13 @@ func (j *Journal) Close() error {
 
 func (j *Journal) close() error {
 	j.working.Wait()
+	j.met.close()
 	if err := j.failed(); err != nil {
 		// Pebble may hold its locks for ever. The process is about to end.
 		return err
 	}
 	j.flush()
-	j.met.unwatch()
-	if err := j.db.Close(); err != nil {
+	if err := j.unlessFailed(j.db.Close); err != nil {
 		return fmt.Errorf("close journal: %w", damage(err))
 	}
 	return nil
@@ -361,6 +382,7 @@ func (j *Journal) flush() {
 	}
 	select {
 	case <-done:
+	case <-j.broken:
 	case <-time.After(flushLimit):
 		j.log.Warn("the last changes stay in the log", "waited", flushLimit.String())
 	}
@@ -376,18 +398,28 @@ func (j *Journal) failed() error {
 // fail ends the journal: nothing that is not durable by now ever is.
 func (j *Journal) fail(err error) {
 	j.mu.Lock()
-	first := j.failLocked(err)
-	failure := j.failure
+	j.failLocked(err)
 	j.mu.Unlock()
-	if first {
-		j.log.Error("nothing is durable any more", "err", err)
-		j.tell(failure)
+	j.tellFailure()
+}
+
+// tellFailure tells of a failure, unless it was told already.
+func (j *Journal) tellFailure() {
+	j.mu.Lock()
+	failure, tell := j.failure, j.tell
+	if failure != nil {
+		j.tell = nil
+	}
+	j.mu.Unlock()
+	if failure != nil && tell != nil {
+		j.log.Error("nothing is durable any more", "err", failure)
+		tell(failure)
 	}
 }
 
-func (j *Journal) failLocked(err error) (first bool) {
+func (j *Journal) failLocked(err error) {
 	if j.failure != nil {
-		return false
+		return
 	}
 	j.failure = fmt.Errorf("%w: %w", ErrFailed, err)
 	for _, g := range j.queue {
@@ -395,6 +427,6 @@ func (j *Journal) failLocked(err error) (first bool) {
 		close(g.done)
 	}
 	j.queue = nil
+	close(j.broken)
 	j.pokeLocked()
-	return true
 }

@@ -3,9 +3,12 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"runtime"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,9 +24,12 @@ const majorVersion = pebble.FormatTableFormatV6
 // options are how Pebble is run: write much, read once at the start. Memory
 // tables are large, so that keys that are written often reach the disk once, and
 // there are enough of them that a compaction stops nobody.
-func options(fs vfs.FS, logger pebble.Logger) *pebble.Options {
+//
+// damaged is called when a block is read that is not what was written. Pebble's own
+// answer is to end the process.
+func options(fsys vfs.FS, logger pebble.Logger, damaged func(pebble.DataCorruptionInfo)) *pebble.Options {
 	o := &pebble.Options{
-		FS: fs, Logger: logger, FormatMajorVersion: majorVersion,
+		FS: fsys, Logger: logger, FormatMajorVersion: majorVersion,
 		CacheSize:                   8 << 20,
 		MemTableSize:                32 << 20,
 		MemTableStopWritesThreshold: 4,
@@ -33,20 +39,99 @@ func options(fs vfs.FS, logger pebble.Logger) *pebble.Options {
 	}
 	o.EventListener.EnsureDefaults(nil)
 	o.EventListener.BackgroundError = func(err error) { logger.Errorf("background work: %v", err) }
-	// Pebble's own answer to damage is to end the process.
-	o.EventListener.DataCorruption = func(info pebble.DataCorruptionInfo) { logger.Errorf("%s", info) }
+	o.EventListener.DataCorruption = damaged
 	return o
 }
 
-// openError says what a failed opening of Pebble means.
-func openError(dir string, err error) error {
-	switch text := err.Error(); {
-	case strings.Contains(text, "unknown format major version"), strings.Contains(text, "is not supported"):
+// readOptions are those for reading a journal that nobody writes to. What has an
+// older format stays as it is.
+func readOptions(fsys vfs.FS, logger pebble.Logger) *pebble.Options {
+	o := options(fsys, logger, func(pebble.DataCorruptionInfo) {})
+	o.ReadOnly, o.ErrorIfNotExists = true, true
+	o.FormatMajorVersion = pebble.FormatMinSupported
+	return o
+}
+
+// openToRead opens Pebble for reading.
+func openToRead(fsys vfs.FS, dir string) (*pebble.DB, error) {
+	j := &Journal{log: slog.New(slog.DiscardHandler), broken: make(chan struct{})}
+	opened := newSealFS(fsys, 0)
+	var db *pebble.DB
+	err := j.unlessFailed(func() (err error) {
+		db, err = pebble.Open(dir, readOptions(opened, j.logger()))
+		return err
+	})
+	if err != nil {
+		return nil, openError(dir, opened.lastOpened(), err)
+	}
+	return db, nil
+}
+
+// openError says what a failed opening of Pebble means. file is the one that it
+// opened last: some of Pebble's errors name none.
+func openError(dir, file string, err error) error {
+	switch {
+	case strings.Contains(err.Error(), "unknown format major version"):
 		return fmt.Errorf("%w: %s: %w", ErrNewer, dir, err)
+	case errors.Is(err, pebble.ErrDBNotPristine):
+		return &DamageError{File: dir, Err: errors.New("the file that says its format (marker.format-version.*) is missing")}
 	case pebble.IsCorruptionError(err):
-		return damage(err)
+		return damageIn(file, err)
+	case strings.Contains(file, "OPTIONS-") && !isSystem(err):
+		return &DamageError{File: file, Err: err}
 	}
 	return fmt.Errorf("open journal %s: %w", dir, err)
+}
+
+// isSystem reports whether an error is one that the system returned.
+func isSystem(err error) bool {
+	var path *fs.PathError
+	var number syscall.Errno
+	return errors.As(err, &path) || errors.As(err, &number)
+}
+
+// meetDamage takes down that a block was read that is not what was written. Whoever
+// read it waits: a compaction that fails begins anew at once, and would fail as
+// fast as it can, for ever.
+func (j *Journal) meetDamage(info pebble.DataCorruptionInfo) {
+	j.met.damage.Inc()
+	if j.damaged.CompareAndSwap(nil, &DamageError{File: info.Path, Err: info.Details}) {
+		j.log.Error("a file of the journal is damaged; start the node anew, which saves what can be read",
+			"file", info.Path, "err", info.Details)
+		return
+	}
+	select {
+	case <-j.stop:
+	case <-j.broken:
+	case <-time.After(damagePause):
+	}
+}
+
+// damagePause is how long a reader of a damaged block waits if it is not the first
+// one.
+const damagePause = time.Second
+
+// Damage returns the first damage that was met while the journal was used, nil if
+// there was none. It wraps ErrDamaged.
+func (j *Journal) Damage() error {
+	if d := j.damaged.Load(); d != nil {
+		return d
+	}
+	return nil
+}
+
+// readHead reads the number of the last group, which is at least the one that the
+// log claims to have synced, and the vector.
+func readHead(db *pebble.DB, dir string, claimed uint64) (number uint64, received []journal.Mark, err error) {
+	if number, err = readNumber(db); err != nil {
+		return 0, nil, err
+	}
+	if number < claimed {
+		return 0, nil, &DamageError{File: dir, Err: fmt.Errorf(
+			"the log says that group %d was on the disk, but it ends with group %d", claimed, number)}
+	}
+	received, err = readVector(db)
+	return number, received, err
 }
 
 func readNumber(db *pebble.DB) (uint64, error) {

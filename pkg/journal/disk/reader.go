@@ -2,7 +2,6 @@ package disk
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -20,27 +19,24 @@ type Reader struct {
 
 // OpenReadOnly opens the journal in a directory for reading. Errors are those of
 // Open.
-func OpenReadOnly(dir string, fs vfs.FS) (*Reader, error) {
-	if fs == nil {
-		fs = vfs.Default
+func OpenReadOnly(dir string, fsys vfs.FS) (*Reader, error) {
+	if fsys == nil {
+		fsys = vfs.Default
 	}
-	claimed, err := inspect(fs, dir)
+	found, err := inspect(fsys, dir)
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, log: slog.New(slog.DiscardHandler), tell: func(error) {}}
-	o := options(fs, j.logger())
-	o.ReadOnly, o.ErrorIfNotExists = true, true
-	// What has an older format stays as it is.
-	o.FormatMajorVersion = pebble.FormatMinSupported
-	if j.db, err = pebble.Open(dir, o); err != nil {
-		return nil, openError(dir, err)
-	}
-	if err := j.readHead(claimed); err != nil {
-		_ = j.db.Close() // nothing was written
+	db, err := openToRead(fsys, dir)
+	if err != nil {
 		return nil, err
 	}
-	return &Reader{db: j.db, received: j.received}, nil
+	_, received, err := readHead(db, dir, found.synced)
+	if err != nil {
+		_ = db.Close() // nothing was written
+		return nil, err
+	}
+	return &Reader{db: db, received: received}, nil
 }
 
 // Load is that of Journal.

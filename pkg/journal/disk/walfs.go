@@ -11,16 +11,19 @@ import (
 // lazyFS holds back the syncs of Pebble's write-ahead log: asked to sync it, a
 // file has been written to, which is all that fsync = interval and never promise
 // before an acknowledgement. All other files are synced as Pebble asks for.
+//
+// A log is synced before it is closed. Else a later log could be on the disk when an
+// earlier one is not, and what is left after a power failure would not be a prefix of
+// what was written.
 type lazyFS struct {
 	vfs.FS
-	onClose bool // whether a log is synced before it is closed
 
 	mu   sync.Mutex
 	logs map[*lazyLog]struct{} // those that are open
 }
 
-func newLazyFS(fs vfs.FS, onClose bool) *lazyFS {
-	return &lazyFS{FS: fs, onClose: onClose, logs: make(map[*lazyLog]struct{})}
+func newLazyFS(fs vfs.FS) *lazyFS {
+	return &lazyFS{FS: fs, logs: make(map[*lazyLog]struct{})}
 }
 
 const logSuffix = ".log"
@@ -94,10 +97,7 @@ func (f *lazyLog) force() error {
 }
 
 func (f *lazyLog) Close() error {
-	var err error
-	if f.fs.onClose {
-		err = f.force()
-	}
+	err := f.force()
 	f.fs.mu.Lock()
 	delete(f.fs.logs, f)
 	f.fs.mu.Unlock()

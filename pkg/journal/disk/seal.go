@@ -1,0 +1,236 @@
+package disk
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A seal says how a MANIFEST begins, so that damage in it is not taken for its
+// end, after which Pebble would open an older state of the journal and delete what
+// is newer. It lies beside the MANIFEST, in a file named after it, and is 60
+// bytes, numbers big endian:
+//
+//	magic "mkv-seal"  8
+//	mark              8  random number of the journal, which its log's trailers bear
+//	size              8  of what is sealed
+//	SHA-256          32  of the MANIFEST's first size bytes
+//	CRC-32C           4  of the bytes before
+//
+// It is renewed whenever Pebble syncs a MANIFEST, before Pebble learns that the
+// sync is done: so all that Pebble ever relied on is sealed.
+type seal struct {
+	mark uint64
+	size uint64
+	sum  [sha256.Size]byte
+}
+
+const (
+	sealMagic      = "mkv-seal"
+	sealLen        = 8 + 8 + 8 + sha256.Size + 4
+	sealSuffix     = ".seal"
+	tempSuffix     = ".tmp"
+	manifestPrefix = "MANIFEST-"
+)
+
+func (s *seal) encode() []byte {
+	b := make([]byte, 0, sealLen)
+	b = append(b, sealMagic...)
+	b = be.AppendUint64(b, s.mark)
+	b = be.AppendUint64(b, s.size)
+	b = append(b, s.sum[:]...)
+	return be.AppendUint32(b, checksum(b))
+}
+
+func decodeSeal(b []byte) (s seal, ok bool) {
+	body := len(b) - 4
+	if len(b) != sealLen || !bytes.HasPrefix(b, []byte(sealMagic)) || checksum(b[:body]) != be.Uint32(b[body:]) {
+		return s, false
+	}
+	s.mark, s.size = be.Uint64(b[8:]), be.Uint64(b[16:])
+	copy(s.sum[:], b[24:body])
+	return s, true
+}
+
+// readSeal reads the seal of a MANIFEST. That it is not there or is not what was
+// written is a DamageError.
+func readSeal(fsys vfs.FS, manifest string) (s seal, err error) {
+	name := manifest + sealSuffix
+	b, err := readSmall(fsys, name, sealLen)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, &DamageError{File: name, Err: errors.New("it is missing")}
+	case err != nil:
+		return s, err
+	}
+	s, ok := decodeSeal(b)
+	if !ok {
+		return s, &DamageError{File: name, Err: errors.New("it is not what was written")}
+	}
+	return s, nil
+}
+
+// check compares a MANIFEST with its seal.
+func (s *seal) check(fsys vfs.FS, manifest string) error {
+	f, err := fsys.Open(manifest, vfs.SequentialReadsOption)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &DamageError{File: manifest, Err: errors.New("it is missing")}
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, io.LimitReader(f, int64(min(s.size, 1<<62))))
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", manifest, err)
+	case uint64(n) < s.size:
+		return &DamageError{File: manifest, Err: fmt.Errorf("it ends after %d of %d bytes", n, s.size)}
+	case [sha256.Size]byte(sum.Sum(nil)) != s.sum:
+		return &DamageError{File: manifest, Err: fmt.Errorf("its first %d bytes are not what was written", n)}
+	}
+	return nil
+}
+
+// readSmall reads a file, at most one byte more than limit.
+func readSmall(fsys vfs.FS, name string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return b, nil
+}
+
+// sealFS seals each MANIFEST that is written through it. It also keeps in mind
+// which file was opened last, for errors of Pebble that name none.
+type sealFS struct {
+	vfs.FS
+	mark   uint64
+	opened *atomic.Pointer[string]
+}
+
+func newSealFS(fsys vfs.FS, mark uint64) sealFS {
+	return sealFS{FS: fsys, mark: mark, opened: new(atomic.Pointer[string])}
+}
+
+// Unwrap is part of vfs.FS.
+func (s sealFS) Unwrap() vfs.FS { return s.FS }
+
+// lastOpened returns the path of the file that was opened last, "" if none was.
+func (s sealFS) lastOpened() string {
+	if name := s.opened.Load(); name != nil {
+		return *name
+	}
+	return ""
+}
+
+func (s sealFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	s.opened.Store(&name)
+	return s.FS.Open(name, opts...)
+}
+
+func (s sealFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := s.FS.Create(name, category)
+	if err != nil || !isManifest(s.PathBase(name)) {
+		return f, err
+	}
+	return &sealedFile{File: f, fs: s.FS, name: name, mark: s.mark, sum: sha256.New()}, nil
+}
+
+func (s sealFS) Remove(name string) error {
+	if err := s.FS.Remove(name); err != nil || !isManifest(s.PathBase(name)) {
+		return err
+	}
+	if err := s.FS.Remove(name + sealSuffix); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func isManifest(base string) bool {
+	number, found := strings.CutPrefix(base, manifestPrefix)
+	return found && strings.Trim(number, "0123456789") == ""
+}
+
+// sealedFile is a MANIFEST that is being written.
+type sealedFile struct {
+	vfs.File
+	fs   vfs.FS
+	name string
+	mark uint64
+	size uint64
+	sum  hash.Hash
+}
+
+func (f *sealedFile) Write(b []byte) (int, error) {
+	f.sum.Write(b) // first: a file may change what it is given to write
+	n, err := f.File.Write(b)
+	f.size += uint64(n)
+	return n, err // a MANIFEST that could not be written is never sealed again
+}
+
+func (f *sealedFile) Sync() error {
+	if err := f.File.Sync(); err != nil {
+		return err
+	}
+	return f.seal()
+}
+
+func (f *sealedFile) SyncData() error {
+	if err := f.File.SyncData(); err != nil {
+		return err
+	}
+	return f.seal()
+}
+
+func (f *sealedFile) seal() error {
+	s := seal{mark: f.mark, size: f.size}
+	f.sum.Sum(s.sum[:0])
+	if err := replaceFile(f.fs, f.name+sealSuffix, s.encode()); err != nil {
+		return fmt.Errorf("seal %s: %w", f.name, err)
+	}
+	return nil
+}
+
+// replaceFile gives a file new content, which is there as a whole or not at all,
+// whatever happens meanwhile, and on the disk when it returns.
+func replaceFile(fsys vfs.FS, name string, content []byte) error {
+	temp := name + tempSuffix
+	f, err := fsys.Create(temp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fsys.Rename(temp, name); err != nil {
+		return err
+	}
+	return syncDir(fsys, fsys.PathDir(name))
+}
+
+func syncDir(fsys vfs.FS, dir string) error {
+	d, err := fsys.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
