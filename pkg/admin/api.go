@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -10,8 +11,8 @@ import (
 )
 
 // API is what /api/ answers from. Each function is called for each request, by
-// several goroutines at once, and should not block; where one is nil, its path
-// answers an empty list.
+// several goroutines at once, and should not block, unless it says so; where one is
+// nil, its path answers an empty list.
 type API struct {
 	// Syncs returns the last n repair sessions at most, newest first.
 	Syncs func(n int) []Sync
@@ -21,6 +22,13 @@ type API struct {
 	Epochs func() []Epoch
 	// Members returns the nodes that joined the cluster and are not forgotten.
 	Members func() []Member
+	// Backups returns the node's backups, newest first, those that cannot be read
+	// included. It reads the disk.
+	Backups func() ([]Backup, error)
+	// Backup makes a backup now, until ctx ends, and calls progress meanwhile from one
+	// goroutine at a time. Errors may wrap ErrBusy and ErrUnavailable; a backup that is
+	// returned beside an error is whole.
+	Backup func(ctx context.Context, progress func(done, total int64)) (Backup, error)
 }
 
 // MaxSyncs is how many sessions /api/syncs shows at most.
@@ -148,7 +156,8 @@ func addAPI(mux *http.ServeMux, api API, log *slog.Logger) []string {
 	mux.Handle("/api/peers", listHandler(api.Peers, log))
 	mux.Handle("/api/epochs", listHandler(api.Epochs, log))
 	mux.Handle("/api/members", listHandler(api.Members, log))
-	return []string{"/api/syncs?n=", "/api/peers", "/api/epochs", "/api/members"}
+	mux.Handle(BackupsPath, backupsHandler(api, log))
+	return []string{"/api/syncs?n=", "/api/peers", "/api/epochs", "/api/members", BackupsPath}
 }
 
 func listHandler[T any](list func() []T, log *slog.Logger) http.Handler {

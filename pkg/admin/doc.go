@@ -9,10 +9,12 @@
 //	/api/peers        the other nodes as this one sees them
 //	/api/epochs       the own closed epochs: root, count, whether peers may compare
 //	/api/members      the nodes of the cluster, those that are silent included
+//	/api/backups      the node's backups, newest first; a POST makes one now and
+//	                  answers with lines of JSON: how far it is, then what was made
 //	/debug/pprof/     profiles, only when asked for in the options
 //
 // What is under /api/ is a JSON array of objects, whose fields are described by
-// the types Sync, Peer, Epoch and Member. Fields may be added, none is renamed.
+// the types Sync, Peer, Epoch, Member and Backup. Fields may be added, none is renamed.
 //
 // Any other path is 404 with a line that lists these. A check that is degraded
 // (the broker is away, a node is over its memory limit) is named and does not
@@ -20,5 +22,6 @@
 //
 // The package reads nothing but what Options hand over. It has no
 // authentication: its address is the loopback unless the operator says
-// otherwise, and nothing here changes the node.
+// otherwise, and nothing here changes the node's data. The one POST is refused where
+// a browser sends it for a page of another site.
 package admin

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,21 +32,29 @@ func newHandler(opts Options, log *slog.Logger) http.Handler {
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprintf(w, "nothing at %.100q; there are %s\n", r.URL.Path, strings.Join(paths, " "))
 	})
-	return readOnly(mux)
+	return guarded(mux, BackupsPath)
 }
 
-// readOnly lets GET and HEAD through and sets what every reply carries: plain
+// guarded lets GET and HEAD through, and POST to the paths named, unless a page of
+// another site makes a browser send it. It sets what every reply carries: plain
 // text, never guessed at and never cached. A handler may set another type.
-func readOnly(next http.Handler) http.Handler {
+func guarded(next http.Handler, posts ...string) http.Handler {
+	foreign := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		post := r.Method == http.MethodPost && slices.Contains(posts, r.URL.Path)
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && !post {
 			h.Set("Allow", "GET, HEAD")
 			w.WriteHeader(http.StatusMethodNotAllowed)
 			fmt.Fprintln(w, "only GET and HEAD are answered here")
+			return
+		}
+		if err := foreign.Check(r); err != nil {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintln(w, "a page of another site may not ask this")
 			return
 		}
 		next.ServeHTTP(w, r)

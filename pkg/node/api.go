@@ -18,6 +18,7 @@ func (n *Node) api() admin.API {
 		Syncs: func(max int) []admin.Sync { return whenOpened(n, func() []admin.Sync { return n.apiSyncs(max) }) },
 		Peers: func() []admin.Peer { return whenOpened(n, n.apiPeers) }, Epochs: func() []admin.Epoch { return whenOpened(n, n.apiEpochs) },
 		Members: func() []admin.Member { return whenOpened(n, n.apiMembers) },
+		Backups: n.apiBackups, Backup: n.apiBackup,
 	}
 }
 

@@ -33,6 +33,8 @@ func (n *Node) checks() []admin.Check {
 		n.memoryCheck(), n.clockCheck(), pausedCheck(status.Paused),
 	}
 	checks = append(checks, n.journalCheck()...)
+	checks = append(checks, n.diskCheck()...)
+	checks = append(checks, n.backupCheck()...)
 	for _, b := range status.Brokers {
 		checks = append(checks, admin.Check{Name: "broker " + b.Address, OK: true, Degraded: !b.Up, Detail: b.Reason})
 	}
@@ -41,6 +43,9 @@ func (n *Node) checks() []admin.Check {
 	}
 	checks = append(checks, n.silentMembers(&status)...)
 	checks = append(checks, n.stuckChecks()...)
+	for _, clone := range status.Clones {
+		checks = append(checks, cloneCheck(n.config.Storage.DataDir, &clone))
+	}
 	for _, a := range status.Failing {
 		checks = append(checks, admin.Check{Name: "address " + a.Address, OK: true, Degraded: true, Detail: a.Reason})
 	}
@@ -50,6 +55,13 @@ func (n *Node) checks() []admin.Check {
 			time.UnixMilli(d.Due).UTC().Format(time.RFC3339))})
 	}
 	return checks
+}
+
+// cloneCheck names a node that runs on the same data.
+func cloneCheck(dir string, c *replication.Clone) admin.Check {
+	return admin.Check{Name: "copy of " + c.NodeID, OK: true, Degraded: true, Detail: fmt.Sprintf(
+		"%s at %s runs on a copy of %s, or this node on a copy of its data; stop the one with the copy and run "+
+			"'merklekv data rename' with its node_id there", c.NodeID, c.Address, dir)}
 }
 
 // nearlyFull is the fraction of the memory limit that is left when a node counts

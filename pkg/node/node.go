@@ -21,6 +21,7 @@ import (
 
 	"merklekv/pkg/admin"
 	"merklekv/pkg/antientropy"
+	"merklekv/pkg/backup"
 	"merklekv/pkg/broker"
 	"merklekv/pkg/config"
 	"merklekv/pkg/hlc"
@@ -42,6 +43,9 @@ type Options struct {
 	Version string
 	// Logger takes the log of all parts; nil discards it.
 	Logger *slog.Logger
+	// OwnsProcess says that nothing else of weight runs in this process: the node then
+	// sets the memory limit of the Go runtime.
+	OwnsProcess bool
 }
 
 // Node is one member of a cluster: a replica, the ports through which clients,
@@ -52,6 +56,8 @@ type Node struct {
 	logger   *slog.Logger
 	started  time.Time
 	registry *prometheus.Registry
+
+	ownsProcess bool
 
 	median      *hlc.MedianClock
 	clock       *hlc.Clock
@@ -65,6 +71,8 @@ type Node struct {
 
 	volume    *volume.Volume // nil without persistence
 	journal   *disk.Journal  // the same
+	backups   *backup.Runner // nil without a backup directory, too
+	room      room
 	starting  context.Context
 	loading   atomic.Pointer[loading] // while the journal is read
 	opened    atomic.Bool             // New has made all parts
@@ -86,7 +94,7 @@ func New(ctx context.Context, o Options) (_ *Node, err error) {
 	n := &Node{
 		config: o.Config, version: o.Version, logger: logger.With("component", "node", "node_id", o.Config.NodeID),
 		started: time.Now(), registry: prometheus.NewRegistry(), shutdown: make(chan struct{}, 1),
-		starting: ctx, fatal: make(chan error, 1),
+		starting: ctx, ownsProcess: o.OwnsProcess, fatal: make(chan error, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -94,7 +102,7 @@ func New(ctx context.Context, o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func(*slog.Logger) error{
-		n.openMetrics, n.openAdmin, n.openClock, n.openVolume, n.openStore,
+		n.openMetrics, n.openAdmin, n.openClock, n.openVolume, n.openBackups, n.openStore, n.heedDiskspace,
 		n.openBroker, n.openServer, n.openRepair, n.openReplication,
 	} {
 		if ctx.Err() != nil {
@@ -186,6 +194,7 @@ func (n *Node) openReplication(logger *slog.Logger) error {
 			Brokers: c.MQTT.Brokers(), ClientID: c.MQTT.ClientID, Username: c.MQTT.Username,
 			Password: c.MQTT.Password.Reveal(), KeepAlive: c.MQTT.KeepAlive.Duration(), CleanSession: c.MQTT.CleanSession,
 		},
+		Volume: n.volumeID(), Received: n.received(),
 		Replica: n.store, Millis: n.median.Millis, Wall: n.median.Wall, MaxDrift: n.maxDrift,
 		Closed: n.closedEpochs, Session: n.serveSession, Repairs: func() bool { return n.repair.Limits().Enabled },
 		Report: n.median.Report, ReadOnly: n.giveWay, Registerer: n.registry, Logger: logger,
@@ -258,6 +267,9 @@ func (n *Node) Reload(c config.Config, changed []string) {
 	}
 	if has("storage.memory_limit_mb") {
 		n.store.SetMemoryLimit(int64(c.Storage.MemoryLimitMB) << 20)
+	}
+	if has("storage.backup_interval_hours") || has("storage.backup_keep") {
+		n.reloadBackups(c.Storage)
 	}
 	if has("replication.max_clock_drift") {
 		n.clock.SetMaxDrift(c.Replication.MaxClockDrift.Duration().Milliseconds())

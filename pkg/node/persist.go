@@ -44,13 +44,16 @@ func (n *Node) openVolume(logger *slog.Logger) error {
 	n.clock.Raise(v.Bound())
 	fsync := fsyncOf(c)
 	n.logger.Info("data is kept on disk", "data_dir", c.DataDir, "fsync", c.Fsync, "meaning", fsyncs[fsync])
+	if err := n.openDiskspace(logger); err != nil {
+		return err
+	}
 	return n.openJournal(logger)
 }
 
 func (n *Node) openJournal(logger *slog.Logger) error {
 	dir := n.volume.JournalDir()
 	j, err := disk.Open(dir, disk.Options{
-		Fsync: fsyncOf(n.config.Storage), Logger: logger, Failed: n.fail, Registerer: n.registry,
+		FS: n.journalFS(), Fsync: fsyncOf(n.config.Storage), Logger: logger, Failed: n.fail, Registerer: n.registry,
 	})
 	if errors.Is(err, disk.ErrDamaged) {
 		return fmt.Errorf("%w. Nothing was changed. What the other nodes have is safe there: "+
@@ -83,6 +86,22 @@ func (n *Node) openStore(logger *slog.Logger) error {
 	}
 	n.store = s
 	return s.Register(n.registry)
+}
+
+// volumeID returns the number of the data directory, 0 if there is none.
+func (n *Node) volumeID() uint64 {
+	if n.volume == nil {
+		return 0
+	}
+	return n.volume.ID()
+}
+
+// received returns what was received before the start.
+func (n *Node) received() []journal.Mark {
+	if n.journal == nil {
+		return nil
+	}
+	return n.journal.Received()
 }
 
 // loading is a journal that tells how far it was read.
@@ -167,6 +186,7 @@ func (n *Node) fail(err error) {
 // everything that writes to them.
 func (n *Node) closeStorage() (err error) {
 	n.closed.Do(func() {
+		n.closeBackups()
 		if n.store != nil {
 			n.store.Close()
 		}

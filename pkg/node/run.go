@@ -23,6 +23,9 @@ import (
 //	             that the last changes still go out
 //	repair       closes epochs and mends what messages missed
 //	membership   joins once replication is ready
+//	backups      end before the journal is closed
+//	disk space   looks whether there is any, after replication, which it stops
+//	memory       follows the container's limit
 //	client port  last; data commands are refused until the first pull
 func (n *Node) Run(ctx context.Context) error {
 	defer n.Close()
@@ -117,6 +120,9 @@ func (n *Node) layers() []*layer {
 		&layer{name: "replication", run: n.replication.Run},
 		&layer{name: "repair", run: n.runRepair},
 		&layer{name: "membership", run: n.keepMembership},
+		&layer{name: "backups", run: n.runBackups},
+		&layer{name: "disk space", run: n.watchDiskspace},
+		&layer{name: "memory", run: n.keepGoMemory},
 		&layer{name: "client port", run: n.serveClients},
 	)
 }
