@@ -94,7 +94,7 @@ func TestReadiness(t *testing.T) {
 func TestPaths(t *testing.T) {
 	plain := serve(t, Options{})
 	profiled := serve(t, Options{Pprof: true})
-	const list = "there are /livez /readyz /readyz?verbose /metrics /api/syncs?n= /api/peers /api/epochs /api/members"
+	const list = "there are /livez /readyz /readyz?verbose /metrics /api/syncs?n= /api/peers /api/epochs /api/members /api/backups"
 	tests := []struct {
 		method, url string
 		status      int

@@ -68,19 +68,14 @@ const lineEvery = 250 * time.Millisecond
 
 // makeBackup makes a backup and tells how far it is. It ends when the client hangs
 // up.
-func makeBackup(w http.ResponseWriter, r *http.Request, make func(context.Context, func(done, total int64)) (Backup, error), log *slog.Logger) {
+func makeBackup(w http.ResponseWriter, r *http.Request, back func(context.Context, func(done, total int64)) (Backup, error), log *slog.Logger) {
 	w.Header().Set("Content-Type", "application/jsonl")
 	out := &lines{w: w, control: http.NewResponseController(w), log: log}
-	// What is read while the backup is made is the client's hanging up, for which
-	// the time to read a request is too short.
-	if err := out.control.SetReadDeadline(time.Time{}); err != nil {
-		log.Debug("deadline stays", "err", err)
-	}
-	if make == nil {
+	if back == nil {
 		out.end(nil, ErrUnavailable)
 		return
 	}
-	made, err := make(r.Context(), out.progress)
+	made, err := back(r.Context(), out.progress)
 	if made.Name == "" {
 		out.end(nil, err)
 		return

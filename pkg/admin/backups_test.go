@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 // post sends a POST and returns the status and the lines of the answer.
@@ -45,25 +44,6 @@ func TestBackupIsMadeAndTold(t *testing.T) {
 	}}})
 	status, list, text := post(t, base+BackupsPath, nil)
 	if status != 200 || len(list) != 2 || list[0].Total != 100 || list[1].Backup == nil || list[1].Backup.Entries != 7 || list[1].Error != "" {
-		t.Errorf("%d %s", status, text)
-	}
-}
-
-// A backup may take longer than a request may take to be read or answered.
-func TestBackupThatTakesLong(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes longer than the timeout for reading a request")
-	}
-	base := serve(t, Options{API: API{Backup: func(ctx context.Context, _ func(done, total int64)) (Backup, error) {
-		select {
-		case <-ctx.Done():
-			return Backup{}, context.Cause(ctx)
-		case <-time.After(readTimeout + 500*time.Millisecond):
-			return Backup{Name: "b"}, nil
-		}
-	}}})
-	if status, list, text := post(t, base+BackupsPath, nil); status != 200 || len(list) != 1 || list[0].Backup == nil {
 		t.Errorf("%d %s", status, text)
 	}
 }
