@@ -53,16 +53,16 @@ var museum = []exhibit{
 		"pkg/replication/roots.go", "e < c.roots.from || e >= c.roots.late || e >= held {", "e < c.roots.from || e >= c.roots.late || e > 1<<60 && e >= held {",
 	}}},
 	{"stamps of others are not observed", "quiet", []edit{{
-		"pkg/store/remote.go", "	if _, ok := s.clock.Observe(c.Entry.Version.HLC); !ok {", "	if c.Entry.Version.HLC.Millis() > s.clock.Physical()+s.clock.MaxDrift() {",
+		"pkg/store/bound.go", "	_, ok := s.clock.Observe(t)\n	return ok", "	return t.Millis() <= s.clock.Physical()+s.clock.MaxDrift()",
 	}}},
 	{"a stamp is given twice", "quiet", []edit{{
-		"pkg/hlc/clock.go", "		next := max(now, last+1)\n		if ahead", "		next := now\n		if ahead",
+		"pkg/hlc/clock.go", "		first = max(now, last+1)\n", "		first = now\n",
 	}}},
 	{"a gap counts as closed", "lossy", []edit{{
-		"pkg/replication/vector.go", "	if seq == p.prefix.Seq+1 {\n		p.advance", "	if seq > p.prefix.Seq {\n		p.advance",
+		"pkg/vector/vector.go", "	if seq == p.prefix.Seq+1 {\n		p.advance", "	if seq > p.prefix.Seq {\n		p.advance",
 	}}},
 	{"gaps are left to sessions, which are not run", "lossy", []edit{
-		{"pkg/replication/gaps.go", "	if c.now < w.next {\n		return false\n	}\n	return w.urgent", "	if c.now >= 0 {\n		return false\n	}\n	return w.urgent"},
+		{"pkg/replication/gaps.go", "func (c *Core) ripe(w *want) bool {\n	if c.now < w.next {", "func (c *Core) ripe(w *want) bool {\n	if c.now >= 0 {"},
 		{"pkg/antientropy/planner.go", "	starts = starts[:min(len(starts), max(0, room))]", "	starts = nil"},
 	}},
 	{"roots of different epochs are compared", "quiet", []edit{{
@@ -82,5 +82,49 @@ var museum = []exhibit{
 	}}},
 	{"after superseded keys nobody looks for minutes", "skewed", []edit{{
 		"pkg/antientropy/planner.go", "		m.delay = min(m.delay, afterMoot)\n", "		_ = afterMoot\n",
+	}}},
+	{"a write is acknowledged before the sync", "power", []edit{{
+		"pkg/store/local.go", "	sh.mu.Unlock()\n	if err == nil {\n		s.announce()\n	}\n	return ticket, err\n}\n\nfunc (s *Store) setLocked",
+		"	sh.mu.Unlock()\n	if err == nil {\n		s.announce()\n	}\n	return 0 * ticket, err\n}\n\nfunc (s *Store) setLocked",
+	}}},
+	{"an MSET waits for the first of its writes", "power", []edit{{
+		"pkg/store/local.go", "		last = s.log.issueLocked(r, p.old, stamp)", "		if t := s.log.issueLocked(r, p.old, stamp); last == 0 {\n			last = t\n		}",
+	}}},
+	{"the vector is on disk before the entries", "power", []edit{{
+		"pkg/store/log.go", "	return l.journal.Append(&kv.Change{Origin: instance, Seq: seq, Entry: rec.entry(instance)})",
+		"	l.journal.Note(instance, seq, rec.entry(instance).Version.HLC)\n	return l.journal.Append(&kv.Change{Origin: instance, Seq: seq, Entry: rec.entry(instance)})",
+	}}},
+	{"what lost takes the winner's place in the journal", "power", []edit{{
+		"pkg/store/log.go", "	case gone != r:\n", "	case gone != r || seq != 0:\n",
+	}}},
+	{"what comes without its place is not journalled", "power", []edit{{
+		"pkg/store/log.go", "	case gone != r:\n", "	case gone != r && seq != 0:\n",
+	}}},
+	{"what is vouched for overtakes the entries", "power", []edit{{
+		"test/sim/journal.go", "	return d.append(record{place: m, vouch: true})", "	d.kept.take(&record{place: m, vouch: true})\n	return d.appended",
+	}}},
+	{"a session's vector is vouched for when it begins", "power", []edit{{
+		"pkg/replication/adopt.go", "	for i := range p.head.Epochs {\n		if e := &p.head.Epochs[i]; e.Epoch == a.epoch",
+		"	for i := range p.head.Epochs {\n		if e := &p.head.Epochs[i]; e.Epoch >= a.epoch {\n			c.adoptMarks(p.head, e)\n		}\n		if e := &p.head.Epochs[i]; e.Epoch == a.epoch",
+	}}},
+	{"the clock's bound is not written", "power", []edit{{
+		"pkg/store/bound.go", "r.disk.Reserve(bound); err", "r.disk.Reserve(1); err",
+	}}},
+	{"a node that goes on serves from a log that lacks what was before", "power", []edit{{
+		"pkg/store/load.go", "		s.raiseFloor(m.Origin, m.Seq)\n", "		_ = m\n",
+	}, {
+		"pkg/replication/resume.go", "		if c.rep.LogFloor(m.Origin) <= m.Seq {", "		if c.rep.LogFloor(m.Origin) == 0 {",
+	}}},
+	{"a node that goes on tells roots at once", "power", []edit{{
+		"pkg/replication/resume.go", "		c.raiseFrom(m.Stamp.Epoch())\n", "",
+	}}},
+	{"the newest mark of the journal is forgotten", "power", []edit{{
+		"pkg/replication/resume.go", "	for _, m := range newest {", "	for _, m := range newest[min(1, len(newest)):] {",
+	}}},
+	{"a journal's entries do not raise the clock", "power", []edit{{
+		"pkg/store/load.go", "	s.clock.Raise(e.Version.HLC)\n", "",
+	}}},
+	{"who has written and is not known as a member is not asked", "short", []edit{{
+		"pkg/antientropy/converged.go", "case !h.Params, ok && r.Root != own.Root, !ok && h.Wrote:", "case !h.Params, ok && r.Root != own.Root:",
 	}}},
 }
