@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/journal"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/vector"
 )
@@ -30,12 +31,58 @@ type mapReplica struct {
 	record   bool              // whether all is filled
 	all      []kv.Entry        // by position in the log
 	merges   map[[2]uint64]int // by origin and sequence: how often it was merged
+	received *vector.Vector    // what a journal would know
+	had      *vector.Vector    // what that was at the start
+	above    map[uint64]uint64 // see kept
+	from     int64             // roots of epochs below are not known
 }
 
 func newMapReplica(instance uint64, millis func() int64, ring int) *mapReplica {
 	return &mapReplica{
 		instance: instance, clock: hlc.NewClock(millis, 60_000), ring: ring, changed: make(chan struct{}, 1),
 		entries: make(map[string]kv.Entry), floors: make(map[uint64]uint64), merges: make(map[[2]uint64]int),
+		received: vector.New(), had: vector.New(),
+	}
+}
+
+// kept is what a replica leaves behind for its next start.
+type kept struct {
+	entries  map[string]kv.Entry
+	received []journal.Mark
+	above    map[uint64]uint64 // by origin: the end of what was received above a gap, which a journal does not tell
+}
+
+// keep returns what is kept of the present.
+func (m *mapReplica) keep() *kept {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := &kept{entries: maps.Clone(m.entries), above: make(map[uint64]uint64)}
+	for _, id := range m.received.Instances() {
+		for _, high := range m.received.Runs(id) {
+			k.above[id] = high
+		}
+		if p := m.received.Prefix(id); p.Seq > 0 {
+			k.received = append(k.received, journal.Mark{Origin: id, Seq: p.Seq, Stamp: p.HLC})
+		}
+	}
+	return k
+}
+
+// load takes in what was kept, as the entries of the new start: none is in the log.
+func (m *mapReplica) load(k *kept) {
+	maps.Copy(m.entries, k.entries)
+	m.above = k.above
+	for _, e := range m.entries {
+		m.clock.Raise(e.Version.HLC)
+		if m.greatest.Less(e.Version) {
+			m.greatest = e.Version
+		}
+		m.all = append(m.all, e)
+		m.from = max(m.from, e.Version.Epoch())
+	}
+	for _, r := range k.received {
+		m.received.Adopt(r.Origin, vector.Mark{Seq: r.Seq, HLC: r.Stamp})
+		m.had.Adopt(r.Origin, vector.Mark{Seq: r.Seq, HLC: r.Stamp})
 	}
 }
 
@@ -54,6 +101,7 @@ func (m *mapReplica) set(key string, value []byte) kv.Version {
 	m.entries[key] = e
 	m.greatest = v
 	m.appendLocked(kv.Change{Origin: m.instance, Seq: m.last.Seq, Entry: e})
+	m.received.Add(m.instance, m.last.Seq, m.last.HLC)
 	m.mu.Unlock()
 	select {
 	case m.changed <- struct{}{}:
@@ -119,6 +167,9 @@ func (m *mapReplica) Apply(c *kv.Change) kv.Outcome {
 		m.entries[string(e.Key)] = e
 	}
 	m.appendLocked(kv.Change{Origin: c.Origin, Seq: c.Seq, Entry: e})
+	if c.Seq != 0 {
+		m.received.Add(c.Origin, c.Seq, e.Version.HLC)
+	}
 	return outcome
 }
 
@@ -156,6 +207,7 @@ func (m *mapReplica) RaiseLogFloor(origin, seq uint64, stamp hlc.Timestamp) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.floors[origin] = max(m.floors[origin], seq+1)
+	m.received.Adopt(origin, vector.Mark{Seq: seq, HLC: stamp})
 }
 
 func (m *mapReplica) Changed() <-chan struct{} { return m.changed }

@@ -55,6 +55,7 @@ type simNode struct {
 	pos     uint64 // published up to
 	dead    bool
 	closed  Closed // with rooted
+	synced  *kept  // what a crash leaves of it
 }
 
 type simEvent struct {
@@ -106,11 +107,16 @@ func newWorld(t *testing.T, seed uint64) *world {
 }
 
 // boot starts a node without any data.
-func (w *world) boot(id int, skew int64, ring int) {
+func (w *world) boot(id int, skew int64, ring int) { w.begin(id, skew, ring, &kept{}) }
+
+// begin starts a node with what was kept.
+func (w *world) begin(id int, skew int64, ring int, k *kept) {
 	w.last++
 	n := &simNode{id: id, born: w.now, skew: skew}
 	millis := func() int64 { return simEpoch + w.now.Milliseconds() + skew }
 	n.rep = newMapReplica(w.last, millis, ring)
+	n.rep.load(k)
+	n.synced = k
 	met, err := newMetrics(nil)
 	if err != nil {
 		w.t.Fatal(err)
@@ -118,6 +124,7 @@ func (w *world) boot(id int, skew int64, ring int) {
 	options := CoreOptions{
 		NodeID: fmt.Sprintf("n%d", id), Address: simAddr(id), Instance: w.last, Started: millis(), Params: testParams,
 		DiscoveryInterval: time.Minute, Millis: millis, Drift: func() int64 { return 60_000 }, Rand: w.rng.Float64,
+		Received: k.received,
 	}
 	if w.rooted {
 		n.rep.record = true
@@ -148,6 +155,9 @@ func (w *world) tick(n *simNode) {
 	}
 	w.call(n, n.core.Tick)
 	w.publish(n)
+	if w.chance(0.03) {
+		n.synced = n.rep.keep()
+	}
 	w.after(tickEvery, func() { w.tick(n) })
 }
 
@@ -345,6 +355,12 @@ func (w *world) mischief() {
 	case x < 29 && w.survived(n):
 		n.dead = true
 		w.boot(n.id, n.skew, n.rep.ring)
+	case x < 34 && w.survived(n):
+		n.dead = true
+		w.begin(n.id, n.skew, n.rep.ring, n.synced)
+	case x < 40:
+		n.dead = true
+		w.begin(n.id, n.skew, n.rep.ring, n.rep.keep())
 	default:
 		for range 1 + w.rng.IntN(20) {
 			n.rep.set(fmt.Sprintf("k%d", w.rng.IntN(200)), fmt.Appendf(nil, "%d", w.serial))
@@ -392,6 +408,9 @@ func (w *world) checkVectors() {
 		for place, times := range n.rep.merges {
 			if times > 1 {
 				w.t.Fatalf("node %d merged change %d of %x %d times", n.id, place[1], place[0], times)
+			}
+			if n.rep.had.Contains(place[0], place[1]) {
+				w.t.Fatalf("node %d merged change %d of %x, which it had before it started", n.id, place[1], place[0])
 			}
 		}
 	}

@@ -27,7 +27,11 @@ func (n *simNode) closedAt(millis int64) Closed {
 func (n *simNode) drain(millis int64) {
 	c := Closed{Sealed: millis/hlc.MillisPerEpoch - 1, Drained: n.rep.LogHead()}
 	for i := range int64(keptEpochs) {
-		c.Epochs = append(c.Epochs, EpochHead{Epoch: c.Sealed - i, Root: n.rep.root(c.Sealed - i), Count: 1})
+		e := EpochHead{Epoch: c.Sealed - i}
+		if e.Epoch >= n.rep.from {
+			e.Root, e.Count = n.rep.root(e.Epoch), 1
+		}
+		c.Epochs = append(c.Epochs, e)
 	}
 	n.closed = c
 }
@@ -82,6 +86,9 @@ func (w *world) checkRoots() (compared int) {
 	for _, n := range w.nodes {
 		n.core.SetNow(w.now - n.born)
 		for _, p := range n.core.Status().Peers {
+			if w.leftToSessions(n) || w.leftToSessions(w.nodeOf(p.Instance)) {
+				continue
+			}
 			for _, v := range p.Epochs {
 				if v.Root == nil || v.Own == nil || !p.ParamsEqual || !v.VectorsEqual {
 					continue
@@ -94,6 +101,36 @@ func (w *world) checkRoots() (compared int) {
 		}
 	}
 	return compared
+}
+
+// nodeOf returns the node that an instance is, nil if it has ended.
+func (w *world) nodeOf(instance uint64) *simNode {
+	for _, n := range w.nodes {
+		if n.rep.instance == instance {
+			return n
+		}
+	}
+	return nil
+}
+
+// leftToSessions reports whether a node has held something for long above a gap that
+// no log closes. Its roots go on all the same, and a session is what they shall bring
+// about.
+func (w *world) leftToSessions(n *simNode) bool {
+	if n == nil {
+		return true
+	}
+	for _, g := range n.core.roots.youngGaps {
+		if n.core.now-g.since >= gapHold {
+			return true
+		}
+	}
+	for origin, high := range n.rep.above { // what it holds without knowing that
+		if n.core.now >= gapHold && n.core.vec.Prefix(origin).Seq < high {
+			return true
+		}
+	}
+	return false
 }
 
 // Nodes that lose messages, and nothing else, never show different roots for equal
