@@ -92,6 +92,8 @@ image-golang: ## the compiling path of the Dockerfile, with the local toolchain 
 	$(MAKE) --no-print-directory image-compiled GO_IMAGE=$$image \
 		MKV_IMAGE=merklekv/node:golang MKV_BROKER_IMAGE=merklekv/broker:golang && \
 	docker run --rm --network none merklekv/node:golang version
+	MKV_TEST_IMAGES=required MKV_IMAGE=merklekv/node:golang MKV_BROKER_IMAGE=merklekv/broker:golang \
+		go test -v -count=1 -run 'TestImages|TestLastWritesOutliveAStop' ./test/cluster
 
 .PHONY: cross
 cross: ## compile for every architecture that images are meant for
@@ -122,7 +124,7 @@ seeds: ## as many simulated clusters as two minutes allow, and 200 with the race
 
 .PHONY: kills
 kills: ## KILLS (300) times: write to a node, kill -9, start it again, look for what was acknowledged
-	go test -v -count=1 -timeout 30m -run Kill ./test/durability -durability.kills $(or $(KILLS),300)
+	go test -v -count=1 -timeout 30m -parallel 4 -run Kill ./test/durability -durability.kills $(or $(KILLS),300)
 
 .PHONY: cluster
 cluster: export TESTCONTAINERS_RYUK_DISABLED := true
@@ -143,7 +145,7 @@ sim: ## SEEDS (1000) simulated clusters, each of which can be had again
 soak: ## SEEDS (20000) of them, until known bugs are found when they are built in, and KILLS (5000)
 	go run ./test/sim -seeds $(or $(SEEDS),20000)
 	go run ./test/sim -museum
-	go test -v -count=1 -timeout 5h -run Kill ./test/durability -durability.kills $(or $(KILLS),5000)
+	go test -v -count=1 -timeout 5h -parallel 4 -run Kill ./test/durability -durability.kills $(or $(KILLS),5000)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)

@@ -85,7 +85,8 @@ func (c *Cluster) Close(ctx context.Context) error {
 	var errs []error
 	if c.stack != nil {
 		errs = append(errs,
-			c.stack.Down(ctx, compose.RemoveVolumes(true), compose.RemoveOrphans(true)), c.stack.Close())
+			c.stack.Down(ctx, compose.RemoveVolumes(true), compose.RemoveOrphans(true)), c.stack.Close(),
+			removeLeftovers(ctx, c.engine, c.project)) // what the compose file does not know
 	}
 	return errors.Join(append(errs, c.engine.Close())...)
 }

@@ -60,6 +60,31 @@ func TestComposeFileIsValidForV2(t *testing.T) {
 	}
 }
 
+// Every node keeps its data, in a volume that no other has.
+func TestEveryNodeHasADiskOfItsOwn(t *testing.T) {
+	loaded, err := config.Load(config.Sources{
+		File: "../../configs/docker.toml", Environ: []string{"MERKLE_KV_NODE_ID=" + NodeName(1)},
+	})
+	must(t, err)
+	if s := loaded.Config.Storage; !s.PersistenceEnabled || s.DataDir != dataDir || s.Fsync != "always" {
+		t.Errorf("the containers' nodes have %+v, want all on disk in %s", s, dataDir)
+	}
+	services := project(t).Services
+	owners := map[string]string{}
+	for i := range Nodes {
+		name := NodeName(i + 1)
+		at := slices.IndexFunc(services[name].Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == dataDir })
+		if at < 0 || services[name].Volumes[at].Type != types.VolumeTypeVolume || services[name].Volumes[at].ReadOnly {
+			t.Fatalf("%s has no volume at %s: %+v", name, dataDir, services[name].Volumes)
+		}
+		source := services[name].Volumes[at].Source
+		if owners[source] != "" {
+			t.Errorf("%s and %s share the volume %s", name, owners[source], source)
+		}
+		owners[source] = name
+	}
+}
+
 func TestEveryHostPortCanBeChanged(t *testing.T) {
 	var env []string
 	want := map[string]bool{}

@@ -18,6 +18,7 @@ import (
 const (
 	labelProject = "com.docker.compose.project"
 	labelService = "com.docker.compose.service"
+	labelVolume  = "com.docker.compose.volume"
 
 	// stopGrace is stop_grace_period of the compose file in seconds; later the engine kills.
 	stopGrace = 20
@@ -141,15 +142,20 @@ func (c *Cluster) Logs(ctx context.Context, service string, lines int) (string, 
 	if err != nil {
 		return "", err
 	}
+	return c.logs(ctx, id, fmt.Sprint(lines))
+}
+
+// logs returns the last lines of a container, or all.
+func (c *Cluster) logs(ctx context.Context, id, lines string) (string, error) {
 	stream, err := c.engine.ContainerLogs(ctx, id,
-		client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: fmt.Sprint(lines)})
+		client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: lines})
 	if err != nil {
-		return "", fmt.Errorf("logs of %s: %w", service, err)
+		return "", fmt.Errorf("logs of %s: %w", id, err)
 	}
 	defer stream.Close()
 	var text bytes.Buffer
 	if _, err := stdcopy.StdCopy(&text, &text, stream); err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("logs of %s: %w", service, err)
+		return "", fmt.Errorf("logs of %s: %w", id, err)
 	}
 	return text.String(), nil
 }

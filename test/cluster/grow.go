@@ -15,8 +15,8 @@ import (
 	"merklekv/test/nodes"
 )
 
-// Add starts one more node, from the image and with the settings of node1 but for those given, and
-// returns its client side. It does not wait until it is healthy. No other node is told of it.
+// Add starts one more node, from the image and with the settings of node1 but for those given, with
+// an empty volume of its own, and returns its client side. It does not wait until it is healthy. No other node is told of it.
 func (c *Cluster) Add(ctx context.Context, name string, settings map[string]string) (Node, error) {
 	model, err := c.inspect(ctx, NodeName(1))
 	if err != nil {
@@ -35,20 +35,16 @@ func (c *Cluster) Add(ctx context.Context, name string, settings map[string]stri
 		network.MustParsePort("7878/tcp"): publish(ports["clients"]),
 		network.MustParsePort("9878/tcp"): publish(ports["admin"]),
 	}
-	created, err := c.engine.ContainerCreate(ctx, client.ContainerCreateOptions{
-		Config: &config, HostConfig: &host, Name: c.project + "_" + name,
-		NetworkingConfig: &network.NetworkingConfig{
-			EndpointsConfig: map[string]*network.EndpointSettings{c.project + "_clients": {}},
-		},
-	})
+	volume := c.project + "_" + name
+	if err := c.emptyVolume(ctx, volume); err != nil {
+		return Node{}, fmt.Errorf("add %s: %w", name, err)
+	}
+	setVolume(&host, volume)
+	id, err := c.create(ctx, name, c.project+"_"+name, &config, &host)
 	if err != nil {
-		return Node{}, fmt.Errorf("create %s: %w", name, err)
+		return Node{}, err
 	}
-	// An engine before 25 takes one network when it creates a container.
-	if err := c.Heal(ctx, name); err != nil {
-		return Node{}, errors.Join(err, c.Remove(ctx, name))
-	}
-	if _, err := c.engine.ContainerStart(ctx, created.ID, client.ContainerStartOptions{}); err != nil {
+	if _, err := c.engine.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 		return Node{}, errors.Join(fmt.Errorf("start %s: %w", name, err), c.Remove(ctx, name))
 	}
 	return Node{
@@ -58,7 +54,7 @@ func (c *Cluster) Add(ctx context.Context, name string, settings map[string]stri
 	}, nil
 }
 
-// Remove removes the container of a service, running or not.
+// Remove removes the container of a service, running or not. Its volume stays.
 func (c *Cluster) Remove(ctx context.Context, service string) error {
 	return c.act(ctx, "remove", service, func(id string) error {
 		_, err := c.engine.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})

@@ -32,7 +32,7 @@ func TestRepairBeyondTheLogs(t *testing.T) {
 }
 
 // A cut during which the nodes of the other side start again, one after the other. What they wrote is
-// in no log any more, since each was filled from what the other held. Everything is counted here.
+// in no log any more, only in their data. Everything is counted here.
 func TestRepairAfterAPartition(t *testing.T) {
 	c := secured.use(t)
 	fill(t, c)
@@ -65,12 +65,12 @@ func TestPartitionWithinTheLogs(t *testing.T) {
 	}
 }
 
-// The data are in memory only, so a node that is killed comes back with nothing.
+// A node whose disk is lost comes back with nothing, and nobody takes that for deletions.
 func TestEmptyIsNotDeleted(t *testing.T) {
 	c := secured.use(t)
 	fill(t, c)
 	before := dump(t, c.Node(1))
-	must(t, c.Kill(t.Context(), NodeName(2)))
+	must(t, c.Wipe(t.Context(), NodeName(2)))
 	must(t, c.Start(t.Context(), NodeName(2)))
 	began := time.Now()
 	converged(t, c.All()...)

@@ -132,42 +132,54 @@ func (d *demo) writeOnBothSides() error {
 
 // lose takes away the logs in which node2 would find what it missed.
 func (d *demo) lose() error {
-	d.out.say("the other two are killed, one after the other, and start again with nothing: data are in memory")
+	d.out.say("the other two are killed at the same time, and start again with what is on their disks")
 	if err := d.agree(1, 3); err != nil {
 		return err
 	}
+	before, err := d.stage.node(1).Do("DBSIZE")
+	if err != nil {
+		return err
+	}
+	if err := d.restart(1, 3); err != nil {
+		return err
+	}
 	for _, i := range []int{1, 3} {
-		if err := d.restart(i); err != nil {
-			return err
+		if err := answers(d.stage.node(i), "DBSIZE", before); err != nil {
+			return fmt.Errorf("keys are lost: %w", err)
 		}
 	}
 	d.out.note("what they wrote is in no log any more, only in the data")
 	return d.hashes()
 }
 
-// restart kills node i, starts it and waits until the other one has given it all that it had.
-func (d *demo) restart(i int) error {
-	n, other := d.stage.node(i), 4-i
-	name, err := d.stage.container(d.ctx, n.Name)
-	if err != nil {
-		return err
+// restart kills nodes, starts them and waits until they serve.
+func (d *demo) restart(which ...int) error {
+	var names []string
+	for _, i := range which {
+		name, err := d.stage.container(d.ctx, nodes.Name(i))
+		if err != nil {
+			return err
+		}
+		names = append(names, name)
 	}
-	if err := d.docker("kill", name); err != nil {
-		return err
-	}
-	if err := d.docker("start", name); err != nil {
-		return err
+	for _, action := range []string{"kill", "start"} {
+		if err := d.docker(append([]string{action}, names...)...); err != nil {
+			return err
+		}
 	}
 	began := time.Now()
-	if err := d.agree(i, other); err != nil {
+	if err := d.agree(which...); err != nil {
 		return err
 	}
 	took := time.Since(began)
-	size, err := n.Do("DBSIZE")
-	if err != nil {
-		return err
+	for _, i := range which {
+		n := d.stage.node(i)
+		size, err := n.Do("DBSIZE")
+		if err != nil {
+			return err
+		}
+		d.out.note("%s> DBSIZE  %s  (%.1f s after its start)", n.Name, size, took.Seconds())
 	}
-	d.out.note("%s> DBSIZE  %s  (%.1f s after its start, all from node%d)", n.Name, size, took.Seconds(), other)
 	return d.stage.waitHealthy(d.ctx)
 }
 

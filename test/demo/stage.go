@@ -85,11 +85,17 @@ func (s *stage) down(ctx context.Context) error {
 
 // clear removes what an earlier run left, if it did.
 func (s *stage) clear(ctx context.Context) error {
-	left, err := s.run(ctx, "docker", "ps", "-aq", "--filter", "label=com.docker.compose.project="+project)
-	if err != nil || left == "" {
-		return err
+	label := "label=com.docker.compose.project=" + project
+	for _, list := range [][]string{{"ps", "-aq", "--filter", label}, {"volume", "ls", "-q", "--filter", label}} {
+		left, err := s.run(ctx, "docker", list...)
+		if err != nil {
+			return err
+		}
+		if left != "" {
+			return s.down(ctx)
+		}
 	}
-	return s.down(ctx)
+	return nil
 }
 
 // container returns the name of a service's container; versions of Compose differ in how they make it.
