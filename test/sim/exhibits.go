@@ -110,19 +110,8 @@ var museum = []exhibit{
 	{"the clock's bound is not written", "power", []edit{{
 		"pkg/store/bound.go", "r.disk.Reserve(bound); err", "r.disk.Reserve(1); err",
 	}}},
-	{"a node that goes on serves from a log that lacks what was before", "power", []edit{{
-		"pkg/store/load.go", "		s.raiseFloor(m.Origin, m.Seq)\n", "		_ = m\n",
-	}, {
-		"pkg/replication/resume.go", "		if c.rep.LogFloor(m.Origin) <= m.Seq {", "		if c.rep.LogFloor(m.Origin) == 0 {",
-	}}},
-	{"a node that goes on tells roots at once", "power", []edit{{
-		"pkg/replication/resume.go", "		c.raiseFrom(m.Stamp.Epoch())\n", "",
-	}}},
 	{"the newest mark of the journal is forgotten", "power", []edit{{
 		"pkg/replication/resume.go", "	for _, m := range newest {", "	for _, m := range newest[min(1, len(newest)):] {",
-	}}},
-	{"a journal's entries do not raise the clock", "power", []edit{{
-		"pkg/store/load.go", "	s.clock.Raise(e.Version.HLC)\n", "",
 	}}},
 	{"who has written and is not known as a member is not asked", "short", []edit{{
 		"pkg/antientropy/converged.go", "case !h.Params, ok && r.Root != own.Root, !ok && h.Wrote:", "case !h.Params, ok && r.Root != own.Root:",

@@ -125,12 +125,17 @@ func crash(w *world) bool {
 	return true
 }
 
-// blackout takes the power from all nodes that have a disk, at once.
+// blackout takes the power from all nodes that have a disk, at once. It may set all
+// clocks back: then no median helps.
 func blackout(w *world) bool {
-	d, struck := w.lasting(2*time.Second), false
+	d, back, struck := w.lasting(2*time.Second), int64(0), false
+	if w.prof.disks && w.rng.disk.IntN(3) == 0 {
+		back = w.rng.disk.Int64N(30_001)
+	}
 	for _, n := range w.nodes {
 		if n.up && n.disk != nil {
 			w.fall(n, powerOff, d+time.Duration(w.rng.disk.Int64N(int64(time.Second))))
+			n.box.skew -= back
 			struck = true
 		}
 	}

@@ -122,6 +122,7 @@ func count(b bool) uint64 {
 func (n *network) presence(node *node, up bool) *message {
 	body := protocol.EncodeCBOR(&replication.Presence{
 		Instance: node.instance, NodeID: node.name, Address: node.addr, Started: node.started, Up: up, At: node.millis(),
+		Volume: node.volume(),
 	})
 	return n.pack(node, replication.KindPresence, body)
 }

@@ -137,7 +137,7 @@ func (n *node) boot() {
 	n.core = replication.NewCore(replication.CoreOptions{
 		NodeID: n.name, Address: n.addr, Instance: n.instance, Started: n.started, Params: params,
 		DiscoveryInterval: time.Minute, Millis: n.median.Millis, Wall: n.median.Wall, Drift: func() int64 { return maxDrift },
-		Closed: n.closed, Report: n.median.Report, Rand: n.luck, Repair: func() bool { return true }, Received: received,
+		Closed: n.closed, Report: n.median.Report, Rand: n.luck, Repair: func() bool { return true }, Volume: n.volume(), Received: received,
 	}, rep)
 	n.planner, n.running = antientropy.NewPlanner(n.instance, repairInterval, n.luck), make(map[uint64]bool)
 	w.trace.note("boots", uint64(n.id), n.instance)
@@ -316,7 +316,16 @@ func (n *node) publishSoon() {
 func (n *node) hello() *protocol.PeerHello {
 	return &protocol.PeerHello{
 		Version: protocol.PeerVersion, NodeID: n.name, Instance: n.instance, Started: n.started, Address: n.addr, Params: params,
+		Volume: n.volume(),
 	}
+}
+
+// volume is the number of the node's disk, 0 if it has none.
+func (n *node) volume() uint64 {
+	if n.disk == nil {
+		return 0
+	}
+	return uint64(n.id) + 1
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d (%s, %016x)", n.id, n.name, n.instance) }

@@ -53,6 +53,9 @@ func (n *node) command(p antientropy.PeerState) {
 func (n *node) peers() []antientropy.PeerState {
 	n.core.SetNow(n.w.now - n.born)
 	status := n.core.Status()
+	if len(status.Clones) > 0 {
+		n.w.fail("node %d thinks that %v has its data", n.id, status.Clones)
+	}
 	var peers []antientropy.PeerState
 	for i := range status.Peers {
 		p := &status.Peers[i]
