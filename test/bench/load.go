@@ -35,6 +35,7 @@ type load struct {
 	keys       int // of the key space
 	space      keyspace
 	sequential bool          // every key once, in order, instead of at random
+	stride     int           // sequential: from one key to the next, coprime to keys; 0: 1
 	requests   int           // stop after as many; 0: only by time
 	duration   time.Duration // stop after; 0: only by number
 }
@@ -190,7 +191,7 @@ func (g *generator) send(c *loadConn) error {
 // nextKey picks the next key: in order, or at random by xorshift64.
 func (g *generator) nextKey() int {
 	if g.sequential {
-		return g.begun % g.keys
+		return g.begun * max(g.stride, 1) % g.keys
 	}
 	g.rng ^= g.rng << 13
 	g.rng ^= g.rng >> 7

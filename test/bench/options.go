@@ -38,9 +38,13 @@ const usage = `bench measures MerkleKV, beside Redis where that is installed.
 
   redis      SET and GET of one node and of Redis, interleaved
   memory     resident bytes a key of one node and of Redis
+  index      bytes and time of the Merkle index
+  durable    SET with data on disk, one node and Redis, interleaved
+  start      until what is on disk is served, one node and Redis, interleaved
+  disk       bytes on disk after ten overwrites of every key
   latency    write on node1 until visible on node3
   sustain    many writes into three nodes, then gaps, dumps and lag
-  all        these five; also when none is named
+  all        all of these; also when none is named
   load       closed-loop load against a server that already runs
   up         from no container until all are healthy; needs the images
 
@@ -63,8 +67,8 @@ func parseOptions(args []string, errOut io.Writer) (options, []string, error) {
 	f.IntVar(&o.valueSize, "value-size", 64, "bytes of a value, at least 16")
 	f.IntVar(&o.requests, "requests", 0, "requests of one run (0: as many as fit into its time)")
 	f.DurationVar(&o.duration, "duration", 2*time.Second, "time of one run")
-	f.IntVar(&o.runs, "runs", 5, "redis: runs of each cell")
-	f.IntVar(&o.loadKeys, "load-keys", 1_000_000, "memory: keys to be loaded")
+	f.IntVar(&o.runs, "runs", 5, "redis, durable, start: runs of each server and cell")
+	f.IntVar(&o.loadKeys, "load-keys", 1_000_000, "memory, index, start, disk: keys to be loaded")
 	f.IntVar(&o.rate, "rate", 1000, "latency: writes a second")
 	f.IntVar(&o.total, "total", 100_000, "sustain: writes a second, all nodes together")
 	f.DurationVar(&o.sustain, "sustain", time.Minute, "latency and sustain: time of the load")

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// stopGrace is how long a server may take to end after SIGTERM.
-const stopGrace = 5 * time.Second
+// stopGrace is how long a server may take to end after SIGTERM; one with data on
+// disk writes what is left of them.
+const stopGrace = 20 * time.Second
 
 // process is a server that this program started and will end.
 type process struct {
@@ -55,6 +56,12 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
+}
+
+// kill ends the process without a warning and waits until it is gone.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails only when it is gone
+	<-p.done
 }
 
 // failure is err with the last lines that the process printed.

@@ -29,21 +29,30 @@ type server struct {
 
 // startRedis starts a Redis that writes nothing to disk.
 func startRedis(ctx context.Context, dir string) (*server, error) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		return nil, errNotInstalled
-	}
 	addrs, err := freeAddrs(1)
 	if err != nil {
 		return nil, err
 	}
-	p, err := startProcess(dir, "redis-"+portOf(addrs[0]), os.Environ(), path, "--bind", "127.0.0.1",
-		"--port", portOf(addrs[0]), "--save", "", "--appendonly", "no", "--dir", dir)
+	s, err := launchRedis(dir, addrs[0], "--appendonly", "no")
 	if err != nil {
 		return nil, err
 	}
-	s := &server{process: p, label: "Redis", addr: addrs[0], dialect: respDialect{}}
 	return s, s.ready(ctx)
+}
+
+// launchRedis starts a Redis on an address, with its data in dir, that saves
+// nothing by itself unless args say so. It does not wait for it.
+func launchRedis(dir, addr string, args ...string) (*server, error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, errNotInstalled
+	}
+	argv := append([]string{path, "--bind", "127.0.0.1", "--port", portOf(addr), "--save", "", "--dir", dir}, args...)
+	p, err := startProcess(dir, "redis-"+portOf(addr), os.Environ(), argv...)
+	if err != nil {
+		return nil, err
+	}
+	return &server{process: p, label: "Redis", addr: addr, dialect: respDialect{}}, nil
 }
 
 // ready waits until the server answers a read; on failure it is stopped.
@@ -121,12 +130,20 @@ func nodeSettings(dir, id, client, admin string) settings {
 
 // startNode starts one node process.
 func startNode(ctx context.Context, bin, dir, client, admin string, set settings) (*server, error) {
+	s, err := launchNode(bin, dir, client, admin, set)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.ready(ctx)
+}
+
+// launchNode starts one node process and does not wait for it.
+func launchNode(bin, dir, client, admin string, set settings) (*server, error) {
 	p, err := startProcess(dir, set["node_id"], set.environ(), bin, "serve")
 	if err != nil {
 		return nil, err
 	}
-	s := &server{process: p, label: "MerkleKV", addr: client, admin: admin, dialect: textDialect{}}
-	return s, s.ready(ctx)
+	return &server{process: p, label: "MerkleKV", addr: client, admin: admin, dialect: textDialect{}}, nil
 }
 
 // startSingle starts one node with its in-process broker.
@@ -135,9 +152,15 @@ func startSingle(ctx context.Context, bin, dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return startNode(ctx, bin, dir, addrs[0], addrs[1], singleSettings(dir, addrs))
+}
+
+// singleSettings are those of a node that is alone with its in-process broker, on
+// addresses for clients, operators and the broker.
+func singleSettings(dir string, addrs []string) settings {
 	set := nodeSettings(dir, "bench", addrs[0], addrs[1])
 	set["broker.enabled"] = "true"
 	set["broker.bind_address"] = "127.0.0.1"
 	set["broker.bind_port"] = portOf(addrs[2])
-	return startNode(ctx, bin, dir, addrs[0], addrs[1], set)
+	return set
 }
