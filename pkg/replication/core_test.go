@@ -15,7 +15,10 @@ import (
 
 const coreWall = int64(1_700_000_000_000)
 
-func testCore(t *testing.T, peers ...string) *Core {
+func testCore(t *testing.T, peers ...string) *Core { return testCoreWith(t, CoreOptions{}, peers...) }
+
+// testCoreWith returns a test core that keeps something over restarts.
+func testCoreWith(t *testing.T, keeps CoreOptions, peers ...string) *Core {
 	t.Helper()
 	met, err := newMetrics(nil)
 	if err != nil {
@@ -25,6 +28,7 @@ func testCore(t *testing.T, peers ...string) *Core {
 	c := newCore(CoreOptions{
 		NodeID: "me", Address: "me:1", Instance: 50, Started: coreWall, Params: testParams, DiscoveryInterval: time.Minute,
 		Millis: millis, Drift: func() int64 { return 60_000 }, Rand: func() float64 { return 0 },
+		Repair: keeps.Repair, Closed: keeps.Closed, Received: keeps.Received, Volume: keeps.Volume,
 	}, newMapReplica(50, millis, 1000), met, slog.New(slog.DiscardHandler))
 	for _, p := range peers {
 		c.AddHost(p, true)

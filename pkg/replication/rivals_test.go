@@ -1,6 +1,8 @@
 package replication
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,5 +100,59 @@ func TestRivalsAreBounded(t *testing.T) {
 	}
 	if len(c.rivals) != maxRivals {
 		t.Fatalf("%d rivals are remembered, want %d", len(c.rivals), maxRivals)
+	}
+}
+
+// A node with another node_id and this node's volume number is named, as long as it
+// is alive; what a predecessor left behind is not.
+func TestClonedVolumeIsNamed(t *testing.T) {
+	head := func(volume uint64, counter uint64, made time.Duration) *Head {
+		h := testHead("copy", 49, counter, 0)
+		h.Volume, h.Wall = volume, coreWall+made.Milliseconds()
+		return h
+	}
+	for name, tc := range map[string]struct {
+		own, theirs uint64
+		made        time.Duration // of the first head
+		cloned      bool
+	}{
+		"the same volume":   {9, 9, seconds(4), true},
+		"another volume":    {9, 8, seconds(4), false},
+		"both keep nothing": {0, 0, seconds(4), false},
+		"made before":       {9, 9, seconds(-4), false},
+	} {
+		c := testCoreWith(t, CoreOptions{Volume: tc.own})
+		c.at(seconds(5)).OnHead(head(tc.theirs, 1, tc.made), ViaMQTT)
+		if got := c.Status().Clones; got != nil {
+			t.Errorf("%s: %v after one head", name, got)
+		}
+		c.at(seconds(6)).OnHead(head(tc.theirs, 2, tc.made+seconds(1)), ViaMQTT)
+		want := []Clone{{NodeID: "copy", Instance: 49, Address: "copy:1"}}
+		if got := c.Status().Clones; slices.Equal(got, want) != tc.cloned || c.leaving != nil {
+			t.Errorf("%s: clones %v, leaves %v", name, got, c.leaving != nil)
+		}
+		if c.at(seconds(60)); c.Status().Clones != nil {
+			t.Errorf("%s: a node that is gone is still named", name)
+		}
+	}
+	c := testCoreWith(t, CoreOptions{Volume: 9})
+	hello := testHello("copy", 49)
+	hello.Volume = 9
+	if err := c.OnHello("", hello); err != nil || len(c.Status().Clones) != 1 {
+		t.Fatalf("%v, clones %v after a hello", err, c.Status().Clones)
+	}
+}
+
+// Who gives way to a node with its node_id and its data says that it runs on a copy.
+func TestTwinOnACopiedVolumeSaysSo(t *testing.T) {
+	for volume, copied := range map[uint64]bool{9: true, 8: false, 0: false} {
+		c := testCoreWith(t, CoreOptions{Volume: 9})
+		hello := &protocol.PeerHello{NodeID: "me", Instance: 49, Address: "twin:1", Started: coreWall - 1, Volume: volume}
+		if err := c.OnHello("", hello); err != nil || c.leaving == nil {
+			t.Fatalf("%v, leaves %v", err, c.leaving != nil)
+		}
+		if strings.Contains(c.leaving.why, "copy of its volume") != copied {
+			t.Errorf("volume %d beside 9: %s", volume, c.leaving.why)
+		}
 	}
 }
