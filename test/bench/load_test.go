@@ -155,9 +155,9 @@ func TestOptions(t *testing.T) {
 		names string // joined, empty: refused
 	}{
 		{"redis", "redis"},
-		{"all", "redis memory index latency sustain"},
+		{"all", "redis memory index durable start disk latency sustain"},
 		{"--runs 3 memory redis", "memory redis"},
-		{"", "redis memory index latency sustain"},
+		{"", "redis memory index durable start disk latency sustain"},
 		{"nonsense", ""},
 		{"redis nonsense", ""},
 		{"--conns 0 redis", ""},
