@@ -15,16 +15,44 @@ import (
 // superseded is not known any more, so no root is told of an epoch before the
 // newest entry's.
 func (x *Index) Build(millis int64) {
+	x.skip()
+	b := newBuilder(x.mark)
+	x.src.Dump(b.take)
+	x.build(b, millis)
+}
+
+// BuildLoaded is Build where what is held was just loaded, entry by entry, and is
+// known to l as well, which is used up.
+func (x *Index) BuildLoaded(l *Loaded, millis int64) {
+	x.skip()
+	x.build(l.b, millis)
+}
+
+// Loaded gathers entries while they are loaded, for an Index that then need not go
+// through all of them again. Entries that come in the order of their names need not
+// be sorted.
+type Loaded struct{ b *builder }
+
+// NewLoaded returns a Loaded without entries.
+func NewLoaded() *Loaded { return &Loaded{newBuilder(kv.Version{})} }
+
+// Add takes an entry, of each name one, the truncation mark before what it kills. It
+// copies what it keeps.
+func (l *Loaded) Add(e *kv.Entry) { l.b.take(e) }
+
+// skip passes over what the log holds.
+func (x *Index) skip() {
 	for head := x.src.LogHead(); x.src.Pos() < head && x.src.Read(readAtOnce, func(*kv.Logged) {}) > 0; {
 	}
-	b := builder{newest: never, mark: x.mark}
-	x.src.Dump(b.take)
+}
+
+func (x *Index) build(b *builder, millis int64) {
 	b.finish()
 	x.from = b.newest
 	base := max(b.newest, epochAt(millis-x.tail)-1)
 	x.mark, x.due = b.mark, newDueList()
 	x.window, x.older, x.late = make(map[int64]*epochLog), &epochLog{epoch: never}, false
-	x.kept = []keptRoot{{base, x.treeOf(&b, base)}}
+	x.kept = []keptRoot{{base, x.treeOf(b, base)}}
 	x.built, x.stale = true, false
 	// What was written meanwhile may be in the tree or not; now it is.
 	x.drainTo(x.src.LogHead())
@@ -38,7 +66,12 @@ type builder struct {
 	newest  int64
 	mark    kv.Version
 	special []uint32 // places of what may leave the set by itself
+	last    []byte   // name of the last entry: key, then facet
+	lastKey int      // length of its key
+	mixed   bool     // entries did not come in the order of their names
 }
+
+func newBuilder(mark kv.Version) *builder { return &builder{newest: never, mark: mark} }
 
 // piece holds the names of some entries and what is to be known of them.
 type piece struct {
@@ -93,7 +126,18 @@ func (b *builder) take(e *kv.Entry) bool {
 	}
 	p.held = append(p.held, h)
 	p.slab = append(append(p.slab, e.Key...), e.Facet...)
+	b.noteOrder(e)
 	return true
+}
+
+// noteOrder finds out whether entries come in the order of their names.
+func (b *builder) noteOrder(e *kv.Entry) {
+	if b.mixed {
+		return
+	}
+	b.mixed = merkle.CompareNames(b.last[:b.lastKey], b.last[b.lastKey:], e.Key, e.Facet) > 0
+	b.last = append(append(b.last[:0], e.Key...), e.Facet...)
+	b.lastKey = len(e.Key)
 }
 
 // noteSpecial notes what is about to become the next entry of the last piece.
@@ -207,9 +251,15 @@ func (b *builder) order() []sortKey {
 	if len(b.pieces) == 0 {
 		return nil
 	}
-	skip := b.sharedPrefix()
 	n := (len(b.pieces)-1)<<pieceBits + len(b.pieces[len(b.pieces)-1].held)
 	order := make([]sortKey, n)
+	if !b.mixed {
+		for i := range order {
+			order[i].at = uint32(i)
+		}
+		return order
+	}
+	skip := b.sharedPrefix()
 	for i := range order {
 		order[i] = sortKey{head8(b.key(uint32(i))[skip:]), uint32(i)}
 	}

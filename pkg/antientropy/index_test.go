@@ -412,11 +412,27 @@ func TestBuildHashesEveryKindOfEntry(t *testing.T) {
 			fn(&entries[i])
 		}
 	}}, testGrace, 0)
+	mixed, ordered := NewIndex(&feed{}, testGrace, 0), NewIndex(&feed{}, testGrace, 0)
+	mixed.BuildLoaded(loadedFrom(entries), 0)
+	inOrder := slices.SortedFunc(slices.Values(entries), func(e, f kv.Entry) int {
+		return merkle.CompareNames(e.Key, e.Facet, f.Key, f.Facet)
+	})
+	ordered.BuildLoaded(loadedFrom(inOrder), 0)
 	for e := testEpoch; e < testEpoch+8; e++ {
-		x.Advance((e + 1) * hlc.MillisPerEpoch)
-		newest := x.Roots()[0]
-		if root, n := setAt(entries, newest.Epoch); newest.Epoch != e || newest.Root != root || newest.Count != n {
-			t.Fatalf("epoch +%d: %d entries, the definition has %d", e-testEpoch, newest.Count, n)
+		root, n := setAt(entries, e)
+		for how, x := range map[string]*Index{"dumped": x, "loaded": mixed, "loaded in order": ordered} {
+			x.Advance((e + 1) * hlc.MillisPerEpoch)
+			if newest := x.Roots()[0]; newest.Epoch != e || newest.Root != root || newest.Count != n {
+				t.Fatalf("%s, epoch +%d: %d entries, the definition has %d", how, e-testEpoch, newest.Count, n)
+			}
 		}
 	}
+}
+
+func loadedFrom(entries []kv.Entry) *Loaded {
+	l := NewLoaded()
+	for i := range entries {
+		l.Add(&entries[i])
+	}
+	return l
 }

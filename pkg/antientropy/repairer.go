@@ -44,6 +44,8 @@ type Options struct {
 	Instance uint64 // of this start of the node
 	Source   Source
 	Replica  Replica
+	// Loaded has all that Source holds, if that was just loaded. It may be nil.
+	Loaded *Loaded
 	// Grace is for how long tombstones belong to the set, in epochs.
 	Grace int64
 	// Millis is the clock, in Unix milliseconds.
@@ -143,9 +145,19 @@ func New(o Options) (*Repairer, error) {
 		planner: NewPlanner(o.Instance, o.Limits.Interval, rand.Float64),
 	}
 	r.SetLimits(o.Limits)
-	r.index.Build(0) // whatever the time: no epoch is closed before Run
+	r.build()
 	r.publishLocked()
 	return r, nil
+}
+
+// build makes the index, whatever the time: no epoch is closed before Run.
+func (r *Repairer) build() {
+	if r.opts.Loaded == nil {
+		r.index.Build(0)
+		return
+	}
+	r.index.BuildLoaded(r.opts.Loaded, 0)
+	r.opts.Loaded = nil // it is large
 }
 
 // SetLimits puts new limits into force.

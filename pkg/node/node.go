@@ -75,6 +75,7 @@ type Node struct {
 	room      room
 	starting  context.Context
 	loading   atomic.Pointer[loading] // while the journal is read
+	loaded    *antientropy.Loaded     // what was read, for the index
 	opened    atomic.Bool             // New has made all parts
 	operators *layer                  // the port for operators, which answers from the beginning
 

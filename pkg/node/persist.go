@@ -1,18 +1,15 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"merklekv/pkg/admin"
 	"merklekv/pkg/config"
 	"merklekv/pkg/journal"
 	"merklekv/pkg/journal/disk"
-	"merklekv/pkg/kv"
 	"merklekv/pkg/store"
 	"merklekv/pkg/volume"
 )
@@ -74,11 +71,11 @@ func (n *Node) openStore(logger *slog.Logger) error {
 		RingBytes: int64(n.config.Replication.RingMB) << 20, Logger: logger,
 	}
 	if n.journal != nil {
-		l := &loading{Journal: n.journal, ctx: n.starting, log: n.logger, begun: time.Now()}
-		l.total, _ = n.journal.Size()
+		l := newLoading(n.starting, n.journal, n.logger)
 		n.loading.Store(l)
 		defer n.loading.Store(nil)
 		o.Journal, o.Bound = l, n.volume
+		n.loaded = l.index
 	}
 	s, err := store.New(o)
 	if err != nil {
@@ -102,58 +99,6 @@ func (n *Node) received() []journal.Mark {
 		return nil
 	}
 	return n.journal.Received()
-}
-
-// loading is a journal that tells how far it was read.
-type loading struct {
-	*disk.Journal
-	ctx   context.Context // ends the loading
-	log   *slog.Logger
-	begun time.Time
-	total int64 // estimate, entries
-	done  atomic.Int64
-}
-
-const (
-	loadStep     = 1 << 12 // entries between two looks at the clock
-	loadTold     = 2 * time.Second
-	minLoadRated = 100 * time.Millisecond // before it, no rate is told
-)
-
-// Load is part of journal.Journal.
-func (l *loading) Load(fn func(*kv.Entry) error) error {
-	told := l.begun
-	err := l.Journal.Load(func(e *kv.Entry) error {
-		if n := l.done.Add(1); n%loadStep == 0 {
-			if err := l.ctx.Err(); err != nil {
-				return context.Cause(l.ctx)
-			}
-			if now := time.Now(); now.Sub(told) >= loadTold {
-				told = now
-				l.log.Info("loading the journal", "progress", l.progress(now))
-			}
-		}
-		return fn(e)
-	})
-	if err == nil {
-		took := time.Since(l.begun)
-		l.log.Info("journal loaded", "entries", l.done.Load(), "took", took.Round(time.Millisecond).String())
-	}
-	return err
-}
-
-var _ journal.Journal = (*loading)(nil)
-
-// progress says how far the loading is, for a person.
-func (l *loading) progress(now time.Time) string {
-	done, elapsed := l.done.Load(), now.Sub(l.begun)
-	text := fmt.Sprintf("%d of about %d entries", done, max(l.total, done))
-	if elapsed < minLoadRated || done == 0 {
-		return text
-	}
-	rate := float64(done) / elapsed.Seconds()
-	left := time.Duration(float64(max(0, l.total-done)) / rate * float64(time.Second))
-	return fmt.Sprintf("%s, %.0f a second, about %v left", text, rate, left.Round(100*time.Millisecond))
 }
 
 // startChecks are the lines of /readyz while the node starts.

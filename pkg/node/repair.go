@@ -26,7 +26,7 @@ func (n *Node) openRepair(logger *slog.Logger) error {
 		*store.DirtyReader
 	}{n.store, n.store.NewDirtyReader()}
 	r, err := antientropy.New(antientropy.Options{
-		Instance: n.store.Instance(), Source: source, Replica: n.store,
+		Instance: n.store.Instance(), Source: source, Replica: n.store, Loaded: n.loaded,
 		Grace:  int64(n.config.AntiEntropy.TombstoneGrace) * 1000 / hlc.MillisPerEpoch,
 		Millis: n.median.Millis, Peers: n.repairPeers, Connect: n.connectPeer, Adopt: n.adopt,
 		Timely:   func() bool { ready, _ := n.replication.Ready(); return ready },
@@ -36,7 +36,7 @@ func (n *Node) openRepair(logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("open repair: %w", err)
 	}
-	n.repair = r
+	n.repair, n.loaded = r, nil
 	return nil
 }
 
@@ -75,7 +75,7 @@ func (n *Node) repairPeers() []antientropy.PeerState {
 			continue
 		}
 		s := antientropy.PeerState{
-			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Hold: status.Paused, Comparable: p.ParamsEqual,
+			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Hold: status.Paused || n.room.isFull(), Comparable: p.ParamsEqual,
 			HeadAge: p.HeadAge, Pulling: status.Pulling > 0, Unfillable: unfillable[p.Instance],
 		}
 		for _, e := range p.Epochs {
@@ -93,7 +93,7 @@ func (n *Node) connectPeer(ctx context.Context, addr string) (antientropy.Link, 
 	if err != nil {
 		return nil, err
 	}
-	return l, nil
+	return n.room.within(l), nil
 }
 
 func (n *Node) adopt(ctx context.Context, instance uint64, epoch int64, root merkle.Hash) {
@@ -107,7 +107,12 @@ func (n *Node) serveSession(ctx context.Context, l *replication.Link, open []byt
 		refusal := &protocol.PeerError{Code: protocol.PeerCodePaused, Message: "replication is disabled at " + n.config.NodeID}
 		return l.Send(protocol.FrameError, protocol.EncodeCBOR(refusal))
 	}
-	return n.repair.Serve(ctx, l, open)
+	if n.room.isFull() {
+		return n.refuseFull(l)
+	}
+	link := n.room.within(l)
+	defer link.release()
+	return n.repair.Serve(ctx, link, open)
 }
 
 // comparer adapts repair to what the client port asks of it.
@@ -171,6 +176,9 @@ const busyFor = 5 * time.Second
 // something about. Where another one runs, which may be the client's own last that
 // is just ending at the peer, it waits a while.
 func (c comparer) session(ctx context.Context, host, port string, mode antientropy.Mode) (antientropy.Record, error) {
+	if mode != antientropy.Verify && c.room.isFull() {
+		return antientropy.Record{}, protocol.SyncFailed(errDiskFull.Error())
+	}
 	address, begin, pause := net.JoinHostPort(host, port), time.Now(), 5*time.Millisecond
 	for {
 		rec, err := c.repair.Sync(ctx, address, mode)
@@ -210,7 +218,7 @@ func (c comparer) Converged(ctx context.Context, version kv.Version) (protocol.V
 	}
 	s := antientropy.Standing{
 		Millis: c.median.Millis(), Self: c.config.NodeID, Members: c.members(), Silent: status.Silent,
-		Greatest: c.store.Greatest(), Asked: version,
+		Greatest: c.store.Greatest(), Asked: version, Vector: status.Vector,
 	}
 	roots := make(map[int64]merkle.Hash)
 	for _, r := range c.repair.Drain().Roots {
@@ -234,7 +242,7 @@ func (n *Node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own m
 		s.Greatest = p.Head.Greatest
 	}
 	h := antientropy.PeerHead{
-		NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Wrote: p.Head.Last.Seq > 0, Differs: n.repair.Unequal(p.Instance),
+		NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Wrote: p.Head.Last.Seq > 0, Vector: p.Head.Vector, Differs: n.repair.Unequal(p.Instance),
 	}
 	for _, e := range p.Epochs {
 		if len(e.Root) == len(merkle.Hash{}) {
