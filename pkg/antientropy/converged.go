@@ -44,6 +44,8 @@ type Standing struct {
 	Greatest kv.Version
 	// Asked is the version that the question is about; zero: about Greatest.
 	Asked kv.Version
+	// Vector is what this node has received, its own changes included.
+	Vector []protocol.VectorItem
 }
 
 // RootAt is a root of a closed epoch.
@@ -59,7 +61,8 @@ type PeerHead struct {
 	Params   bool          // whether epoch length, hash and grace are the own ones
 	Greatest kv.Version    // that it has issued or applied
 	Roots    []RootSeen
-	Wrote    bool // whether it has made changes, the first of which is its member entry
+	Wrote    bool                  // whether it has made changes, the first of which is its member entry
+	Vector   []protocol.VectorItem // of what it has received, as far as heads tell
 	// Differs is how long its root at the newest common epoch has been another one
 	// than here; 0 if it is the same, or if there is no common epoch.
 	Differs time.Duration
@@ -177,8 +180,8 @@ func (h *PeerHead) differs(own []RootAt) (proven, lasting bool) {
 
 // equalAt reports whether all members show the own root of an epoch, those too that
 // joined after it: an entry that is newer may be a member's that started again. Who
-// is no member counts as far as it shows a root; who has written something is one,
-// though its entry has not come yet.
+// is no member counts as far as it shows a root; who has written something, or holds what
+// is not here, is one whose entry has not come yet.
 func (s *Standing) equalAt(own RootAt, fresh []*PeerHead) bool {
 	for _, m := range s.Members {
 		if m.NodeID == s.Self {
@@ -194,11 +197,20 @@ func (s *Standing) equalAt(own RootAt, fresh []*PeerHead) bool {
 	}
 	for _, h := range fresh {
 		switch r, ok := h.at(own.Epoch); {
-		case !h.Params, ok && r.Root != own.Root, !ok && h.Wrote:
+		case !h.Params, ok && r.Root != own.Root, !ok && (h.Wrote || h.holdsMore(s.Vector)):
 			return false
 		}
 	}
 	return len(s.Silent) == 0
+}
+
+// holdsMore reports whether the head's sender has received what is missing in a vector.
+func (h *PeerHead) holdsMore(own []protocol.VectorItem) bool {
+	received := make(map[uint64]uint64, len(own))
+	for _, it := range own {
+		received[it.Instance] = it.Seq
+	}
+	return slices.ContainsFunc(h.Vector, func(it protocol.VectorItem) bool { return it.Seq > received[it.Instance] })
 }
 
 func headOf(nodeID string, heads []*PeerHead) *PeerHead {

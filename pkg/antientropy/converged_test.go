@@ -194,6 +194,14 @@ func TestConvergedByItsRule(t *testing.T) {
 		{"whose member entry has not come yet shows nothing", func(s *Standing) {
 			s.Heads = append(s.Heads, PeerHead{NodeID: "d", Params: true, Wrote: true})
 		}, unknown("settling", "d")},
+		{"whose member entry has not come yet holds more", func(s *Standing) {
+			s.Vector = []protocol.VectorItem{{Instance: 3, Seq: 5}}
+			s.Heads = append(s.Heads, PeerHead{NodeID: "d", Params: true, Vector: []protocol.VectorItem{{Instance: 3, Seq: 6}}})
+		}, unknown("settling", "d")},
+		{"who is no member yet has received a part", func(s *Standing) {
+			s.Vector = []protocol.VectorItem{{Instance: 3, Seq: 5}}
+			s.Heads = append(s.Heads, PeerHead{NodeID: "d", Params: true, Vector: []protocol.VectorItem{{Instance: 3, Seq: 5}}})
+		}, equal(1, 7)},
 		{"who is no member yet and shows nothing", func(s *Standing) {
 			s.Heads = append(s.Heads, PeerHead{NodeID: "d", Params: true})
 		}, equal(1, 7)},

@@ -17,7 +17,7 @@ func (n *node) verdict() protocol.Verdict {
 	status := n.core.Status()
 	s := antientropy.Standing{
 		Millis: n.millis(), Self: n.name, Members: antientropy.Members(n.store.Entries(nil, nil)),
-		Silent: status.Silent, Greatest: n.store.Greatest(),
+		Silent: status.Silent, Greatest: n.store.Greatest(), Vector: n.core.Held(),
 	}
 	n.index.Drain()
 	n.show()
@@ -41,7 +41,7 @@ func (n *node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own m
 	if s.Greatest.Less(p.Head.Greatest) {
 		s.Greatest = p.Head.Greatest
 	}
-	h := antientropy.PeerHead{NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Wrote: p.Head.Last.Seq > 0}
+	h := antientropy.PeerHead{NodeID: p.NodeID, Age: p.HeadAge, Params: p.ParamsEqual, Greatest: p.Head.Greatest, Wrote: p.Head.Last.Seq > 0, Vector: p.Head.Vector}
 	for _, e := range p.Epochs {
 		if len(e.Root) != len(merkle.Hash{}) {
 			continue

@@ -114,6 +114,6 @@ var museum = []exhibit{
 		"pkg/replication/resume.go", "	for _, m := range newest {", "	for _, m := range newest[min(1, len(newest)):] {",
 	}}},
 	{"who has written and is not known as a member is not asked", "short", []edit{{
-		"pkg/antientropy/converged.go", "case !h.Params, ok && r.Root != own.Root, !ok && h.Wrote:", "case !h.Params, ok && r.Root != own.Root:",
+		"pkg/antientropy/converged.go", "case !h.Params, ok && r.Root != own.Root, !ok && (h.Wrote || h.holdsMore(s.Vector)):", "case !h.Params, ok && r.Root != own.Root:",
 	}}},
 }
