@@ -203,9 +203,13 @@ func isFileName(name string) bool {
 	return name != "" && name != "." && name != ".." && len(name) <= 255 && !strings.ContainsAny(name, "/\\\x00:")
 }
 
-// ReadManifest returns the manifest of the backup at path. Its errors wrap
+// ReadManifest returns the manifest of the backup at path, in the system's files if
+// files is nil. Its errors wrap
 // ErrNoBackup, ErrDamaged or ErrNewerFormat, or are the file system's.
 func ReadManifest(files vfs.FS, path string) (Manifest, error) {
+	if files == nil {
+		files = vfs.Default
+	}
 	f, err := files.Open(files.PathJoin(path, manifestName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, fmt.Errorf("%w: %s has no %s", ErrNoBackup, path, manifestName)
