@@ -174,4 +174,5 @@ func (w *world) forget(n *node, how death) {
 	for i := range lost {
 		w.judgeLoss(n, &lost[i], how)
 	}
+	w.recount(n)
 }

@@ -159,6 +159,7 @@ func TestLossIsJudged(t *testing.T) {
 		if w.wrong() != c.wrong {
 			t.Errorf("%+v: %q", c, w.broken)
 		}
+		w.recount(n)
 		if seen := w.history.writes[0].seen; seen != 0 {
 			t.Errorf("%+v: held by %b", c, seen)
 		}

@@ -110,9 +110,9 @@ func (w *world) forgotten(n *node) {
 	}
 }
 
-// judgeLoss takes in that a disk has forgotten a record, and sees that it was
-// allowed to: what it acknowledged under always is never lost, under the others not
-// with the process alone, and under interval not what is older than the window.
+// judgeLoss sees that a disk was allowed to forget a record: what it acknowledged
+// under always is never lost, under the others not with the process alone, and under
+// interval not what is older than the window.
 func (w *world) judgeLoss(n *node, r *record, how death) {
 	w.count.forgotten++
 	v, tells := r.version()
@@ -131,9 +131,23 @@ func (w *world) judgeLoss(n *node, r *record, how death) {
 	case n.disk.policy == interval && how >= powerOff && w.now-max(r.at, n.pause) > window:
 		w.fail("node %d %v and loses %v of key %q after %v", n.id, how, v, wr.entry.Key, w.now-r.at)
 	}
-	wr.seen &^= 1 << n.id
-	if wr.acked && wr.seen == 0 {
-		w.count.lost++
+}
+
+// recount takes in what a disk holds after its node has died: of some of what is
+// lost no record tells, because it was superseded when it came.
+func (w *world) recount(n *node) {
+	for i := range w.history.writes {
+		wr := &w.history.writes[i]
+		if wr.seen&(1<<n.id) == 0 {
+			continue
+		}
+		if held, there := n.disk.kept.entries[nameOf(&wr.entry)]; there && !held.Version.Less(wr.entry.Version) {
+			continue
+		}
+		wr.seen &^= 1 << n.id
+		if wr.acked && wr.seen == 0 {
+			w.count.lost++
+		}
 	}
 }
 
