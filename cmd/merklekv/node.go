@@ -10,5 +10,5 @@ import (
 
 // newNode makes the node that serve runs.
 func newNode(ctx context.Context, c config.Config, logger *slog.Logger) (runner, error) {
-	return node.New(ctx, node.Options{Config: c, Version: version, Logger: logger})
+	return node.New(ctx, node.Options{Config: c, Version: version, Logger: logger, OwnsProcess: true})
 }

@@ -30,7 +30,7 @@ type Stats struct {
 	Used       int64 // bytes that the memory limit bounds
 	Limit      int64 // bytes, 0 for none
 	Excess     int64 // entries of others that were taken though a client's would not have been
-	Mapped     int64 // bytes taken from the system for entries
+	Mapped     int64 // bytes taken from the system beside the Go heap, for entries and tables
 	LogChanges int64 // changes in the log
 	LogBytes   int64 // bytes of the entries that the log refers to
 	Quarantine int64 // bytes of superseded entries that the log still needs
@@ -46,6 +46,7 @@ func (s *Store) Stats() Stats {
 		st.Keys += sh.keys
 		st.Tombstones += sh.tombstones
 		st.Entries += sh.entries
+		st.Mapped += int64(len(sh.table.mem))
 		sh.mu.RUnlock()
 	}
 	s.log.mu.Lock()

@@ -31,7 +31,7 @@ func (s *Store) Register(r prometheus.Registerer) error {
 		g("entries", "Entries held: of all facets, tombstones included.", func(st *Stats) int64 { return st.Entries }),
 		g("memory_used_bytes", "Bytes of entries and tables, which storage.memory_limit_mb bounds.", func(st *Stats) int64 { return st.Used }),
 		g("memory_limit_bytes", "Bytes that clients' writes may fill; 0 is no limit.", func(st *Stats) int64 { return st.Limit }),
-		g("memory_mapped_bytes", "Bytes taken from the system for entries.", func(st *Stats) int64 { return st.Mapped }),
+		g("memory_mapped_bytes", "Bytes taken from the system for entries and tables, beside the Go heap.", func(st *Stats) int64 { return st.Mapped }),
 		g("log_changes", "Recent changes kept for peers that missed them.", func(st *Stats) int64 { return st.LogChanges }),
 		g("log_bytes", "Bytes of the entries that the recent changes refer to.", func(st *Stats) int64 { return st.LogBytes }),
 		g("quarantine_bytes", "Bytes of superseded entries that the recent changes still refer to.", func(st *Stats) int64 { return st.Quarantine }),
