@@ -1,11 +1,12 @@
 package main
 
 import (
-	"maps"
+	"math"
 	"slices"
 	"time"
 
 	"merklekv/pkg/antientropy"
+	"merklekv/pkg/kv"
 	"merklekv/pkg/merkle"
 	"merklekv/pkg/protocol"
 	"merklekv/pkg/replication"
@@ -66,38 +67,52 @@ func (n *node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own m
 // headsOld is how old what a node says of the others may be.
 const headsOld = 4 * time.Second
 
-// checkVerdicts sees that no node calls replicas equal that are not. Of what was
-// written, and of who was started, since the heads were made that it looks at, it
-// cannot know.
+// checkVerdicts sees that no node calls replicas equal that are not: the one that
+// says so of the newest epoch stands for all. Of what was written, and of who was
+// started, since the heads were made that it looks at, it cannot know.
 func (w *world) checkVerdicts() {
+	var says *node
+	newest := int64(math.MinInt64)
 	for _, n := range w.nodes {
 		if !n.up || !n.ready {
 			continue
 		}
-		v := n.verdict()
-		if v.Equality != protocol.Equal {
-			continue
+		if v := n.verdict(); v.Equality == protocol.Equal && v.Epoch > newest {
+			says, newest = n, v.Epoch
 		}
-		w.count.verdicts++
-		for _, m := range w.nodes {
-			if m.up && w.now-m.born > headsOld {
-				w.checkHolds(n, m, v.Epoch)
-			}
+	}
+	if says == nil {
+		return
+	}
+	w.count.verdicts++
+	old := w.writtenUpTo(newest)
+	for _, n := range w.nodes {
+		if n.up && w.now-n.born > headsOld {
+			w.checkHolds(says, n, newest, old)
 		}
 	}
 }
 
-// checkHolds sees that a node holds all up to an epoch that was there when heads
-// were made that others still rest on.
-func (w *world) checkHolds(says, n *node, epoch int64) {
-	held, required := n.versions(), w.history.required()
-	for _, name := range slices.Sorted(maps.Keys(required)) {
-		at := required[name]
-		wr := &w.history.writes[at]
-		old := wr.at < w.now-headsOld && wr.entry.Version.Epoch() <= epoch
-		if old && held[name].Less(wr.entry.Version) && (wr.entry.IsReserved() || held[markName].Less(wr.entry.Version)) {
+// writtenUpTo returns what was there of an epoch, and of those before, when heads
+// were made that nodes still rest on: of each name the greatest write.
+func (w *world) writtenUpTo(epoch int64) []*kv.Entry {
+	var old []*kv.Entry
+	for _, at := range w.history.required() {
+		if wr := &w.history.writes[at]; wr.at < w.now-headsOld && wr.entry.Version.Epoch() <= epoch {
+			old = append(old, &wr.entry)
+		}
+	}
+	slices.SortFunc(old, func(a, b *kv.Entry) int { return a.Version.Compare(b.Version) })
+	return old
+}
+
+// checkHolds sees that a node holds some entries or what superseded them.
+func (w *world) checkHolds(says, n *node, epoch int64, entries []*kv.Entry) {
+	held := n.versions()
+	for _, e := range entries {
+		if held[nameOf(e)].Less(e.Version) && (e.IsReserved() || held[markName].Less(e.Version)) {
 			w.fail("node %d says EQUAL at epoch %d, and node %d holds %v of key %q, not %v", says.id, epoch, n.id,
-				held[name], wr.entry.Key, wr.entry.Version)
+				held[nameOf(e)], e.Key, e.Version)
 			return
 		}
 	}
