@@ -5,6 +5,7 @@ import (
 
 	"merklekv/pkg/config"
 	"merklekv/pkg/replication"
+	"merklekv/pkg/volume"
 )
 
 // Exit codes, for whoever supervises the process.
@@ -13,6 +14,8 @@ const (
 	exitFailure   = 1   // something did not work; standard error says what
 	exitUsage     = 2   // the command line or the configuration has to be changed
 	exitDuplicate = 3   // another node with this node_id is running, and this one gave way
+	exitDisk      = 4   // a write to the disk, or a sync, failed: nothing was acknowledged since
+	exitDamaged   = 5   // the data directory or its journal is damaged: re-seed or restore
 	exitForced    = 130 // a second signal ended the process before it had stopped
 )
 
@@ -35,15 +38,18 @@ func (e *usageError) Unwrap() error { return e.err }
 func exitCode(err error) int {
 	var usage *usageError
 	var compared *comparisonError
+	var wrongNode *volume.WrongNodeError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &compared):
 		return compared.code()
-	case errors.As(err, &usage), config.IsConfigError(err):
+	case errors.As(err, &usage), config.IsConfigError(err), errors.As(err, &wrongNode), errors.Is(err, volume.ErrNotVolume):
 		return exitUsage
 	case errors.Is(err, replication.ErrDuplicateNodeID):
 		return exitDuplicate
+	case errors.Is(err, volume.ErrDamaged):
+		return exitDamaged
 	default:
 		return exitFailure
 	}

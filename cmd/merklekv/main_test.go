@@ -20,6 +20,7 @@ import (
 
 	"merklekv/pkg/config"
 	"merklekv/pkg/replication"
+	"merklekv/pkg/volume"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -273,6 +274,11 @@ func TestExitCodes(t *testing.T) {
 		{&usageError{os.ErrNotExist}, exitUsage},
 		{fmt.Errorf("x: %w", &config.Error{}), exitUsage},
 		{fmt.Errorf("x: %w", replication.ErrDuplicateNodeID), exitDuplicate},
+		{fmt.Errorf("x: %w", &volume.WrongNodeError{}), exitUsage},
+		{fmt.Errorf("x: %w", volume.ErrNotVolume), exitUsage},
+		{fmt.Errorf("x: %w", volume.ErrInUse), exitFailure},
+		{fmt.Errorf("x: %w", volume.ErrNewerFormat), exitFailure},
+		{fmt.Errorf("x: %w", volume.ErrDamaged), exitDamaged},
 	} {
 		if got := exitCode(tc.err); got != tc.want {
 			t.Errorf("%v: %d, want %d", tc.err, got, tc.want)

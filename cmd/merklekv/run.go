@@ -109,7 +109,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	configFlags(root)
 	root.AddCommand(a.serveCommand(), a.brokerCommand(), a.configCommand(), a.healthCommand(), a.versionCommand(),
-		a.verifyCommand(), a.diffCommand(), a.syncCommand(), a.tailCommand(), a.backupCommand())
+		a.verifyCommand(), a.diffCommand(), a.syncCommand(), a.tailCommand(), a.dataCommand(), a.backupCommand())
 	return root
 }
 
