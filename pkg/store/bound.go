@@ -33,10 +33,9 @@ const (
 	leastStep    = 64   // of the last stamp
 	greatestStep = 4000
 
-	// quickMillis and slowMillis say after how long the next reservation means that
-	// a step was too small, and too large.
+	// quickMillis says within which time the next reservation means that a step was
+	// too small.
 	quickMillis = 1000
-	slowMillis  = 4000
 )
 
 // reservation keeps the clock's ceiling at what is reserved on disk, and that ahead of
@@ -110,11 +109,8 @@ func (r *reservation) planLocked(millis int64, end hlc.Timestamp) hlc.Timestamp 
 		r.step = leastStep
 		return hlc.At(millis + reserveAhead)
 	}
-	switch {
-	case 0 <= lasted && lasted < quickMillis:
+	if 0 <= lasted && lasted < quickMillis {
 		r.step = min(2*r.step, greatestStep)
-	case lasted > slowMillis:
-		r.step = max(r.step/2, leastStep)
 	}
 	return later(end, r.step)
 }

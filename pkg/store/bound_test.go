@@ -138,8 +138,8 @@ func (m *machine) write(t *rapid.T) {
 	if m.issued != last {
 		t.Fatalf("the log ends with %v, LastSeq says %v", m.issued, last)
 	}
-	if info, err := volume.Inspect(m.mem.CrashClone(vfs.CrashCloneCfg{}), "d"); err != nil || info.Bound < m.issued {
-		t.Fatalf("stamped %v with %v on the disk, %v", m.issued, info.Bound, err)
+	if info, err := volume.Inspect(m.mem.CrashClone(vfs.CrashCloneCfg{}), "d"); err != nil || info.Bound < m.issued || info.Bound < m.clock.Ceiling() {
+		t.Fatalf("stamped %v under the ceiling %v, with %v on the disk, %v", m.issued, m.clock.Ceiling(), info.Bound, err)
 	}
 }
 
