@@ -17,6 +17,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 
 	"merklekv/pkg/internal/poll"
+	"merklekv/pkg/journal"
 	"merklekv/pkg/protocol"
 )
 
@@ -94,6 +95,8 @@ type nodeConfig struct {
 	qos1     bool // sessions that the brokers keep
 	session  func(context.Context, *Link, []byte) error
 	closed   func() Closed
+	volume   uint64
+	received []journal.Mark
 }
 
 func listen(t testing.TB) net.Listener {
@@ -132,6 +135,7 @@ func startNode(t testing.TB, cfg nodeConfig) *testNode {
 		Secret: []byte(cfg.secret), Params: cfg.params, PeerList: cfg.peers, Replica: n.rep,
 		MQTT:     MQTTOptions{Brokers: cfg.brokers, ClientID: fmt.Sprintf("%s-%x", cfg.id, n.rep.instance), CleanSession: !cfg.qos1},
 		ReadOnly: func(why string) { n.readOnly <- why }, Session: cfg.session, Closed: cfg.closed,
+		Volume: cfg.volume, Received: cfg.received,
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)).With("node", cfg.id),
 	})
 	if err != nil {

@@ -1,12 +1,14 @@
 package replication
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
 	"time"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/poll"
 	"merklekv/pkg/journal"
 	"merklekv/pkg/protocol"
 )
@@ -168,5 +170,43 @@ func TestIntakeStopsAndGoesOn(t *testing.T) {
 	other.at(time.Second).OnHead(h, ViaMQTT)
 	if got := dials(other); !slices.Equal(got, []string{"a:1"}) {
 		t.Fatalf("dials %v: a peer that takes nothing gives all the same", got)
+	}
+}
+
+// The same over real links, whole: a node that ends and starts again with what it
+// had fetches what it missed.
+func TestReplicatorGoesOnWithWhatItHad(t *testing.T) {
+	a := startNode(t, nodeConfig{id: "a", instance: 1, volume: 7})
+	b := startNode(t, nodeConfig{id: "b", instance: 2, volume: 8, peers: []string{a.ln.Addr().String()}})
+	a.waitReady()
+	b.waitReady()
+	for i := range 50 {
+		a.rep.set(fmt.Sprintf("a%d", i), nil)
+		b.rep.set(fmt.Sprintf("b%d", i), nil)
+	}
+	waitEqual(t, a, b)
+	waitGapless(t, a, b)
+	b.stop()
+	for i := range 7 {
+		a.rep.set(fmt.Sprintf("missed%d", i), nil)
+	}
+	k := b.rep.keep()
+	again := newMapReplica(3, b.rep.clock.Physical, 1<<20)
+	again.load(k)
+	b = startNode(t, nodeConfig{id: "b", rep: again, volume: 8, received: k.received, peers: []string{a.ln.Addr().String()}})
+	b.waitReady()
+	waitEqual(t, a, b)
+	waitGapless(t, a, b)
+	if got := valueOf(b.repl.met.pulledEntries); got != 7 {
+		t.Fatalf("%v changes were pulled, 7 were missed", got)
+	}
+	copied := startNode(t, nodeConfig{id: "c", instance: 4, volume: 8, peers: []string{b.ln.Addr().String()}})
+	names := func(n *testNode, id string) bool {
+		s := n.repl.Status().Clones
+		return len(s) == 1 && s[0].NodeID == id
+	}
+	poll.Until(t, patience, func() bool { return names(copied, "b") && names(b, "c") }, "both to name the other")
+	if got := a.repl.Status().Clones; got != nil {
+		t.Fatalf("a names %v", got)
 	}
 }
