@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -166,7 +168,7 @@ func TestTwoBackupsOfOneMoment(t *testing.T) {
 	}
 }
 
-// Every flipped bit pattern of every byte, and every missing, cut, longer or
+// Every flipped byte, and every missing, cut, longer or
 // additional file, is found.
 func TestVerifyFindsEveryFlippedByte(t *testing.T) {
 	files := vfs.NewMem()
@@ -180,7 +182,7 @@ func TestVerifyFindsEveryFlippedByte(t *testing.T) {
 	for _, f := range m.Files {
 		paths = append(paths, dir+"/journal/"+f.Name)
 	}
-	flipped := 0
+	seed, flipped := rand.Uint64(), 0
 	for _, path := range paths {
 		data := content(t, files, path)
 		damagedBy := func(what string, changed []byte) {
@@ -192,12 +194,10 @@ func TestVerifyFindsEveryFlippedByte(t *testing.T) {
 			}
 		}
 		for i := range data {
-			for _, mask := range []byte{0x01, 0x20, 0xff} {
-				changed := bytes.Clone(data)
-				changed[i] ^= mask
-				damagedBy("a flipped byte", changed)
-				flipped++
-			}
+			changed := bytes.Clone(data)
+			changed[i] ^= []byte{0x01, 0x20, 0xff}[(i+int(seed%3))%3]
+			damagedBy(fmt.Sprintf("seed %d: flipped byte %d", seed, i), changed)
+			flipped++
 		}
 		damagedBy("one byte more", append(bytes.Clone(data), 0))
 		if len(data) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,9 +32,9 @@ func TestRunnerMakesBackupsAtTheirTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files := vfs.NewMem()
 		still := copies(t, files)
-		broken := false
+		var broken atomic.Bool
 		from := source(func(dir string) error {
-			if broken {
+			if broken.Load() {
 				return errors.New("broken")
 			}
 			return still.Checkpoint(dir)
@@ -71,12 +72,12 @@ func TestRunnerMakesBackupsAtTheirTimes(t *testing.T) {
 		if n, s := count(), r.Status(); n != 1 || s.Last == nil || s.Last.Name() != first {
 			t.Fatalf("%d backups after another start, %+v", n, s)
 		}
-		broken = true
+		broken.Store(true)
 		time.Sleep(30 * time.Hour)
 		if n, s := count(), r.Status(); n != 1 || s.Failure == nil || !s.Overdue {
 			t.Fatalf("%d backups on a broken disk, %+v", n, s)
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(time.Hour + time.Minute)
 		if n, s := count(), r.Status(); n != 2 || s.Failure != nil || s.Overdue {
 			t.Fatalf("%d backups on a disk that is well again, %+v", n, s)
