@@ -12,6 +12,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"merklekv/pkg/admin"
+	"merklekv/pkg/config"
 	"merklekv/pkg/internal/poll"
 )
 
@@ -25,7 +26,7 @@ const (
 // Every metric of a node that has done a little of everything is in the document,
 // in the words of the code, and the document has none that is gone.
 func TestEveryMetricIsDocumented(t *testing.T) {
-	families := exercised(t, cluster(t, nil))
+	families := exercised(t, cluster(t, func(c *config.Config) { backedUp(t, c) }))
 	doc, err := os.ReadFile(metricsDocument)
 	if err != nil {
 		t.Fatal(err)
