@@ -59,6 +59,7 @@ type Journal struct {
 	tell    func(error) // whom a failure is told, once; nil before it is opened and after
 
 	damaged atomic.Pointer[DamageError] // the first one that was met
+	reading atomic.Int32                // how many read on purpose: opening, Load
 	// Of the committer alone.
 	vec    *vector.Vector
 	number uint64 // of the last group
@@ -158,7 +159,9 @@ func (j *Journal) unlessFailed(f func() error) error {
 
 // open opens Pebble and reads what is known of the journal as a whole.
 func (j *Journal) open(claimed uint64) (err error) {
-	o := options(j.fs, j.logger(), j.meetDamage)
+	j.reading.Add(1)
+	defer j.reading.Add(-1)
+	o := fitted(options(j.fs, j.logger(), j.meetDamage), j.fs, j.dir)
 	j.met.listen(o.EventListener)
 	if j.db, err = pebble.Open(j.dir, o); err != nil {
 		return openError(j.dir, j.seals.lastOpened(), err)
@@ -300,7 +303,11 @@ func (j *Journal) Received() []journal.Mark { return slices.Clone(j.received) }
 // Load is part of journal.Journal. Entries come in the order of their names, key
 // before facet. An error of a damaged file wraps ErrDamaged: Salvage saves what can
 // be read.
-func (j *Journal) Load(fn func(*kv.Entry) error) error { return load(j.db, fn) }
+func (j *Journal) Load(fn func(*kv.Entry) error) error {
+	j.reading.Add(1)
+	defer j.reading.Add(-1)
+	return load(j.db, fn)
+}
 
 // Size estimates how many entries there are, and their bytes on the disk. What
 // was overwritten lately counts as well.

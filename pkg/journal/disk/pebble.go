@@ -90,14 +90,16 @@ func isSystem(err error) bool {
 	return errors.As(err, &path) || errors.As(err, &number)
 }
 
-// meetDamage takes down that a block was read that is not what was written. Whoever
-// read it waits: a compaction that fails begins anew at once, and would fail as
-// fast as it can, for ever.
+// meetDamage takes down that a block was read that is not what was written. What
+// was read in the background waits: a compaction that fails begins anew at once, and
+// would fail as fast as it can, for ever.
 func (j *Journal) meetDamage(info pebble.DataCorruptionInfo) {
 	j.met.damage.Inc()
 	if j.damaged.CompareAndSwap(nil, &DamageError{File: info.Path, Err: info.Details}) {
 		j.log.Error("a file of the journal is damaged; start the node anew, which saves what can be read",
 			"file", info.Path, "err", info.Details)
+	}
+	if j.reading.Load() > 0 {
 		return
 	}
 	select {
@@ -107,8 +109,7 @@ func (j *Journal) meetDamage(info pebble.DataCorruptionInfo) {
 	}
 }
 
-// damagePause is how long a reader of a damaged block waits if it is not the first
-// one.
+// damagePause is how long the background waits that has met damage.
 const damagePause = time.Second
 
 // Damage returns the first damage that was met while the journal was used, nil if
