@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -180,7 +181,7 @@ func advance(clock *manualTime, millis int64, do func()) {
 }
 
 func TestTheBoundIsWrittenRarely(t *testing.T) {
-	const seconds = 60
+	const seconds = 20
 	for name, tc := range map[string]struct {
 		ahead int64 // by how much a peer's clock is, which writes once a millisecond; 0: no peer
 		most  int64
@@ -311,10 +312,11 @@ func TestWritersDoNotWaitForTheReservation(t *testing.T) {
 		})
 	}
 	set("first")
-	poll.Until(t, patience, func() bool { return !tryLock(&s.reserved.mu) })
+	poll.Until(t, patience, func() bool { return extending() == 1 })
 	mustSet(t, s, "second", "") // would hang
 	clock.set(clock.now() + 2000)
 	set("third")
+	poll.Until(t, patience, func() bool { return extending() == 2 }, "third waits")
 	if s.Exists([]byte("first")) || !s.Exists([]byte("second")) || s.Exists([]byte("third")) {
 		t.Error("a write was stamped above what is reserved, or one below it waited")
 	}
@@ -323,15 +325,15 @@ func TestWritersDoNotWaitForTheReservation(t *testing.T) {
 	if !s.Exists([]byte("first")) || !s.Exists([]byte("third")) {
 		t.Error("a write is lost")
 	}
+	if got := b.reserved.Load(); got != 2 {
+		t.Errorf("%d reservations, want 2: what the first has reserved is enough for the third", got)
+	}
 }
 
-// tryLock reports whether a mutex is free.
-func tryLock(mu *sync.Mutex) bool {
-	if !mu.TryLock() {
-		return false
-	}
-	mu.Unlock()
-	return true
+// extending returns how many goroutines reserve, or wait for one that does.
+func extending() int {
+	stacks := make([]byte, 1<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*reservation).extend(")
 }
 
 // A writer who was held up for longer than what is reserved is refused and can try
