@@ -28,7 +28,7 @@ type Answer struct {
 }
 
 // NewAnswer returns the answer to a pull by a node whose vector is mine
-// (Core.Held, taken just before). send is called with the pieces of one entries
+// (Core.Serve, taken just before). send is called with the pieces of one entries
 // frame at a time, which are valid during the call only; its error ends Run.
 func NewAnswer(rep Replica, mine []protocol.VectorItem, pull *protocol.PeerPull, send func(...[]byte) error) *Answer {
 	s := &Answer{rep: rep, send: send, theirs: vectorOf(pull.Vector, pull.Spans), mine: mine, repair: pull.Repair, gone: make(map[uint64]bool)}

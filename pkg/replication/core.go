@@ -205,6 +205,27 @@ func (c *Core) Held() []protocol.VectorItem {
 	return vectorItems(c.vec)
 }
 
+// Serve returns Held for the answer to a pull. What the peer lacks and no log of this
+// node has is left to a session, if the peer allows that; and what a session reached
+// counts only as far as heads name it, so they do that for a while, though nothing of
+// it came lately.
+func (c *Core) Serve(pull *protocol.PeerPull) []protocol.VectorItem {
+	held := c.Held()
+	if !pull.Repair {
+		return held
+	}
+	theirs := make(map[uint64]uint64, len(pull.Vector))
+	for _, it := range pull.Vector {
+		theirs[it.Instance] = it.Seq
+	}
+	for _, it := range held {
+		if it.Seq > theirs[it.Instance] {
+			c.touch(it.Instance)
+		}
+	}
+	return held
+}
+
 // head returns a new head.
 func (c *Core) head() *Head {
 	epochs := c.epochsTold()

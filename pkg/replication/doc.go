@@ -31,7 +31,7 @@
 //	n.OnHead(DecodeHead(m.HeadNow()), ViaTCP)
 //	if pull := n.PullFrom(a.Addr, instance of m); pull != nil {
 //		st := new(PullState)
-//		answer := NewAnswer(replica of m, m.Held(), pull, func(payload ...[]byte) error {
+//		answer := NewAnswer(replica of m, m.Serve(pull), pull, func(payload ...[]byte) error {
 //			changes, err := protocol.DecodeEntries(joined payload, 0, 0)
 //			n.OnEntries(st, changes)
 //		})

@@ -161,8 +161,11 @@ func (c *Core) PullFrom(addr string, instance uint64) *protocol.PeerPull {
 	switch {
 	case !c.pulled && c.whole != "":
 		return nil
-	case !c.pulled, c.whole == "" && c.restDue(p):
+	case !c.pulled:
 		c.whole = addr
+	case c.whole == "" && c.restDue(p):
+		c.whole = addr
+		pull.Repair = c.set.Repair()
 	default:
 		c.assess()
 		for _, origin := range slices.Sorted(maps.Keys(c.wants)) {
@@ -230,7 +233,7 @@ func (c *Core) OnPullDone(addr string, instance uint64, st *PullState, done *pro
 	if c.whole == addr {
 		c.pulled, c.whole = true, ""
 		if p != nil {
-			c.restPulled(p, true, st)
+			c.restPulled(p, st, done)
 		}
 	}
 	c.assess()
@@ -270,7 +273,7 @@ func (c *Core) OnDialEnded(addr string, err error) {
 	if c.whole == addr {
 		c.whole = ""
 		if p := c.peers[e.instance]; p != nil {
-			c.restPulled(p, false, nil)
+			c.restPulled(p, nil, nil)
 		}
 	}
 	if e.busy {

@@ -103,14 +103,15 @@ func (c *Core) planRest() {
 	}
 }
 
-// restPulled takes in that a peer has sent all that was missing here, or that
-// this failed. A copy in which something was put off settles nothing: it is asked
-// for again when that is due.
-func (c *Core) restPulled(p *peer, ok bool, st *PullState) {
+// restPulled takes in that a peer has sent all that was missing here, or, without
+// done, that this failed. A copy in which something was put off settles nothing: it is
+// asked for again when that is due. Nor does an answer that leaves something to a
+// session: the peer's heads name that from now on.
+func (c *Core) restPulled(p *peer, st *PullState, done *protocol.PeerDone) {
 	r := &p.rest
 	r.tries++
 	r.next = c.now + c.backoff(4+r.tries, restRetry)
-	if !ok {
+	if done == nil || done.Floor {
 		return
 	}
 	if st.late {

@@ -119,7 +119,7 @@ func (r *Replicator) servePull(ctx context.Context, p *Link, node string, payloa
 	defer r.serving.leave(node, host)
 	var mine []protocol.VectorItem
 	err = r.do(ctx, func(c *Core) {
-		mine = c.Held()
+		mine = c.Serve(pull)
 	})
 	if err != nil {
 		return err

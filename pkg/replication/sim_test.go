@@ -308,7 +308,7 @@ func (w *world) serve(n, to *simNode, addr string, pull *protocol.PeerPull) erro
 	if n.dead || to.dead {
 		return errSim
 	}
-	mine := to.core.Held()
+	mine := to.core.Serve(pull)
 	st := new(PullState)
 	s := NewAnswer(to.rep, mine, pull, func(payload ...[]byte) error {
 		if !w.quiet && w.chance(w.loss) {

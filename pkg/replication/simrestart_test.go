@@ -129,3 +129,35 @@ func (w *world) mend() {
 		}
 	}
 }
+
+// What an instance wrote before it ended, while a node was cut off, is in no log and
+// no head names it any more: a session brings it, and no copy of everything is made.
+func TestSimLongAbsenceNeedsNoFullCopy(t *testing.T) {
+	w := rootedWorld(t, 1, 30)
+	w.write(0, 30)
+	w.settle()
+	w.isolate(2, true)
+	for range 10 { // node 1 can follow
+		w.write(0, 10)
+		w.advance(time.Second)
+	}
+	w.reboot(0)
+	w.run(w.now + 2*forgetAfter)
+	if h := w.nodes[1].core.head(); h.Rest.Count == 0 {
+		t.Fatal("heads still name the instance that ended")
+	}
+	w.isolate(2, false)
+	w.reboot(2)
+	for until := w.now + 3*time.Minute; w.converged() != "" && w.now < until; {
+		w.mend()
+		w.advance(2 * time.Second)
+	}
+	if why := w.converged(); why != "" {
+		t.Fatalf("not converged: %s", why)
+	}
+	w.checkVectors()
+	w.checkNothingLost()
+	if n := valueOf(w.nodes[2].core.met.fullCopies); n != 0 {
+		t.Fatalf("%v copies of everything", n)
+	}
+}

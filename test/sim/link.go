@@ -200,7 +200,7 @@ func (n *node) tellHead() told {
 func (l *link) answer(addr string, pull *protocol.PeerPull) {
 	a, b := l.a, l.b
 	st := new(replication.PullState)
-	held := b.core.Held()
+	held := b.core.Serve(pull)
 	answer := replication.NewAnswer(replica{b.store, b}, held, pull, func(payload ...[]byte) error {
 		frame := slices.Concat(payload...)
 		l.pass(a, len(frame), func() {
