@@ -28,7 +28,6 @@ type history struct {
 	byPlace   map[place]int
 	issued    []hlc.Timestamp // by node: the greatest stamp it gave
 	lags      []time.Duration // from a write to its receipt by another node
-	newest    time.Duration   // when the last write was made
 }
 
 func newHistory(nodes int) *history {
@@ -49,7 +48,7 @@ func (h *history) record(node int, c *kv.Change, at time.Duration) string {
 	if before := h.issued[node]; before >= v.HLC {
 		return "a write got the stamp " + v.HLC.String() + ", one before it " + before.String()
 	}
-	h.issued[node], h.newest = v.HLC, at
+	h.issued[node] = v.HLC
 	i := len(h.writes)
 	h.writes = append(h.writes, write{
 		node: node, origin: c.Origin, seq: c.Seq, entry: c.Entry.Clone(), at: at, seen: 1 << node,

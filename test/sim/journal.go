@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +91,7 @@ type disk struct {
 	failing  bool                 // the next write or sync fails
 	broken   bool                 // one has failed: nothing becomes durable any more
 	wake     func()               // is told of records to be written
-	now      func() time.Duration // for the trace and the oracle
+	now      func() time.Duration // for the oracle
 }
 
 var _ journal.Journal = (*disk)(nil)
@@ -168,7 +167,7 @@ func (d *disk) Durable() journal.Ticket {
 	return d.written
 }
 
-// Wait never waits: time stands still here. See node.acknowledge.
+// Wait never waits: time stands still here. See node.whenDurable.
 func (d *disk) Wait(_ context.Context, t journal.Ticket) error {
 	if d.broken || d.Durable() < t {
 		return errDisk
@@ -209,6 +208,3 @@ func (r *record) version() (kv.Version, bool) {
 	}
 	return kv.Version{HLC: r.place.Stamp, Instance: r.place.Origin}, true
 }
-
-// compareMarks orders marks by origin.
-func compareMarks(a, b journal.Mark) int { return cmp.Compare(a.Origin, b.Origin) }

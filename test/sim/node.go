@@ -116,13 +116,7 @@ func (n *node) boot() {
 	n.median = hlc.NewMedianClock(n.box.read)
 	n.clock = hlc.NewClock(n.median.Millis, maxDrift)
 	o := store.Options{Clock: n.clock, Instance: n.instance, RingBytes: n.ring}
-	var received []journal.Mark
-	if n.disk != nil {
-		n.disk.open()
-		n.disk.wake = n.flush
-		n.clock.Raise(n.disk.bound)
-		o.Journal, o.Bound, received = n.disk, n.disk, n.disk.Received()
-	}
+	received := n.open(&o)
 	s, err := store.New(o)
 	if err != nil {
 		w.fail("node %d does not start: %v", n.id, err)
@@ -151,6 +145,18 @@ func (n *node) boot() {
 	w.net.linkChanged(n)
 	n.tick()
 	n.after(time.Duration(w.rng.node.Int64N(int64(planEvery))), n.plan)
+}
+
+// open takes up what the node's disk has kept, and returns the vector of it.
+func (n *node) open(o *store.Options) []journal.Mark {
+	if n.disk == nil {
+		return nil
+	}
+	n.disk.open()
+	n.disk.wake = n.flush
+	n.clock.Raise(n.disk.bound)
+	o.Journal, o.Bound = n.disk, n.disk
+	return n.disk.Received()
 }
 
 // kill ends a node at once.
