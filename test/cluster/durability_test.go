@@ -176,3 +176,19 @@ func TestReseededNodeHasEverything(t *testing.T) {
 		t.Errorf("%d keys after a node was seeded again, %d before", len(after), len(before))
 	}
 }
+
+// A node that is given the disk of another one says whose it is, and touches nothing.
+func TestDiskOfAnotherNodeIsRefused(t *testing.T) {
+	c := shared(t)
+	write(t, c.Node(1), "OK", "SET mine:key value")
+	stop(t, c, NodeName(1))
+	code, said, err := c.RunOnce(t.Context(), NodeName(1), "--config", "/etc/merklekv/docker.toml", "--node-id", "stranger")
+	must(t, err)
+	if code != 2 || !strings.Contains(said, `belongs to node \"node1\"`) && !strings.Contains(said, `belongs to node "node1"`) {
+		t.Errorf("a stranger on the disk of node1: exit code %d, %s", code, said)
+	}
+	must(t, c.Start(t.Context(), NodeName(1)))
+	must(t, c.WaitHealthy(t.Context(), NodeName(1)))
+	value := "value"
+	holds(t, c.Node(1), map[string]*string{"mine:key": &value})
+}
