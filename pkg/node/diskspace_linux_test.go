@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,10 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
 	"merklekv/pkg/config"
+	"merklekv/pkg/internal/diskspace"
 	"merklekv/pkg/internal/poll"
+	"merklekv/pkg/node"
 )
 
 // smallVolume mounts a file system of 96 MiB in memory and returns where.
@@ -54,7 +58,7 @@ func fill(t *testing.T, dir string) string {
 	return name
 }
 
-// ready answers what /readyz says.
+// readyz returns what /readyz says.
 func (r *running) readyz() string {
 	r.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
@@ -242,4 +246,29 @@ func TestStartOnAFullDisk(t *testing.T) {
 	begin := time.Now()
 	poll.Until(t, patience, func() bool { return back.do("SET k v") == "OK" }, "writes are taken again")
 	t.Log(fmt.Sprint("writes were taken again after ", time.Since(begin).Round(time.Millisecond)))
+}
+
+// A write of the journal that finds no byte, before anybody has looked, gets those in
+// reserve.
+func TestJournalWritesIntoTheReserve(t *testing.T) {
+	dir := smallVolume(t)
+	w, err := diskspace.Open(diskspace.Options{Dir: dir, Changed: func(bool) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); w.Run(ctx) }()
+	poll.Until(t, patience, func() bool { return w.State().Reserved }, "space is in reserve")
+	cancel()
+	<-done
+	fill(t, dir)
+	f, err := node.JournalFS(w).Create(filepath.Join(dir, "log"), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 1<<20)); err != nil || !w.State().Full {
+		t.Errorf("a write of the journal on a full disk: %v, %+v", err, w.State())
+	}
 }
