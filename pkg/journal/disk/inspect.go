@@ -15,8 +15,12 @@ import (
 
 // findings are what inspect learns of a journal.
 type findings struct {
-	mark   uint64 // random number of the journal
-	synced uint64 // number of the last group that the log says was on the disk
+	mark   uint64           // random number of the journal
+	lazy   bool             // its log is not synced when Pebble asks for it
+	synced uint64           // number of the last group that the log says was on the disk
+	torn   map[string]int64 // logs that power failures left torn: bytes that are whole
+	sealed *seal            // of the MANIFEST in force; nil for a new journal
+	name   string           // of that MANIFEST
 }
 
 // inspect looks at a journal's files before Pebble does, for damage that Pebble
@@ -49,8 +53,21 @@ func inspect(fsys vfs.FS, dir string) (findings, error) {
 	if err := s.check(fsys, manifest); err != nil {
 		return findings{}, err
 	}
-	synced, err := inspectLogs(fsys, dir, s.mark)
-	return findings{mark: s.mark, synced: synced}, err
+	found := findings{mark: s.mark, lazy: s.lazy, sealed: &s, name: manifest}
+	return found, found.inspectLogs(fsys, dir)
+}
+
+// setLazy has the seal say how the log is synced from now on. What is in the log
+// was inspected, and the logs that are there are in tables before anything is
+// written to a new one.
+func (f *findings) setLazy(fsys vfs.FS, lazy bool) error {
+	changed := f.lazy != lazy
+	f.lazy = lazy
+	if f.sealed == nil || !changed {
+		return nil
+	}
+	f.sealed.lazy = lazy
+	return f.sealed.write(fsys, f.name)
 }
 
 func newFindings() findings { return findings{mark: rand.Uint64()} }
@@ -67,28 +84,35 @@ func checkNew(fsys vfs.FS, dir string, names []string) error {
 	return nil
 }
 
-// inspectLogs looks whether all that the log says was on the disk can be read. It
-// returns the number of the last group of which that is said.
+// inspectLogs looks whether all that the log says was on the disk can be read.
 //
 // Pebble sees for itself that a chunk of the log is damaged if one in a later block
 // says that it was synced. It does not where the later one is in the same block,
 // where the damage looks like the end of a log, or where a log ends early and a
-// later one goes on.
-func inspectLogs(fsys vfs.FS, dir string, mark uint64) (synced uint64, err error) {
+// later one goes on. It also sees damage where there is none, if the log is lazy: then
+// what its chunks say of syncs is not so, and a power failure leaves a torn end that
+// later chunks belie. Trailers tell the truth there, and a log that was closed was
+// synced, so only the last one can be torn.
+func (f *findings) inspectLogs(fsys vfs.FS, dir string) error {
 	logs, err := wal.Scan(wal.Dir{FS: fsys, Dirname: dir})
 	if err != nil {
-		return 0, fmt.Errorf("list logs: %w", err)
+		return fmt.Errorf("list logs: %w", err)
 	}
 	trails := make([]trail, len(logs))
 	for i, log := range logs {
-		if trails[i], err = follow(log, mark); err != nil {
-			return 0, err
+		if trails[i], err = follow(log, f.mark); err != nil {
+			return err
 		}
 	}
-	if !suspicious(trails) {
-		return claim(trails), nil
+	if last := len(trails) - 1; f.lazy && last >= 0 && trails[last].err != nil {
+		f.torn = map[string]int64{trails[last].path: trails[last].end}
+		trails[last].err = nil
 	}
-	return claim(trails), confirm(fsys, dir, trails)
+	f.synced = claim(trails)
+	if !suspicious(trails) {
+		return nil
+	}
+	return f.confirm(fsys, dir, trails)
 }
 
 // suspicious reports whether logs are not as they are after most crashes. They
@@ -108,9 +132,9 @@ func suspicious(trails []trail) bool {
 
 // confirm finds out whether suspicious logs are damaged: those that count are the
 // ones that Pebble reads.
-func confirm(fsys vfs.FS, dir string, trails []trail) error {
+func (f *findings) confirm(fsys vfs.FS, dir string, trails []trail) error {
 	seen := &logsOpened{FS: fsys, names: make(map[string]bool)}
-	db, err := openToRead(seen, dir)
+	db, err := openToRead(seen, dir, *f)
 	if err != nil {
 		return err
 	}
@@ -131,9 +155,9 @@ func confirm(fsys vfs.FS, dir string, trails []trail) error {
 		}
 		before = t
 	}
-	if claimed := claim(trails); number < claimed {
+	if number < f.synced {
 		d := &DamageError{File: dir, Err: fmt.Errorf(
-			"group %d was on the disk, but the log can be read to group %d only", claimed, number)}
+			"group %d was on the disk, but the log can be read to group %d only", f.synced, number)}
 		if before != nil {
 			d.File = before.path
 		}

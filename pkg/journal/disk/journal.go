@@ -112,8 +112,11 @@ func newJournal(dir string, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := found.setLazy(o.FS, o.Fsync != Always); err != nil {
+		return nil, fmt.Errorf("open journal %s: %w", dir, err)
+	}
 	j := &Journal{
-		dir: dir, seals: newSealFS(o.FS, found.mark), fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
+		dir: dir, seals: newSealFS(o.FS, found), fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
 		wake: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
 	}
 	j.fs = j.seals

@@ -53,9 +53,9 @@ func readOptions(fsys vfs.FS, logger pebble.Logger) *pebble.Options {
 }
 
 // openToRead opens Pebble for reading.
-func openToRead(fsys vfs.FS, dir string) (*pebble.DB, error) {
+func openToRead(fsys vfs.FS, dir string, found findings) (*pebble.DB, error) {
 	j := &Journal{log: slog.New(slog.DiscardHandler), broken: make(chan struct{})}
-	opened := newSealFS(fsys, 0)
+	opened := newSealFS(fsys, found)
 	var db *pebble.DB
 	err := j.unlessFailed(func() (err error) {
 		db, err = pebble.Open(dir, readOptions(opened, j.logger()))

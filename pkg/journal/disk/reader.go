@@ -27,7 +27,7 @@ func OpenReadOnly(dir string, fsys vfs.FS) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openToRead(fsys, dir)
+	db, err := openToRead(fsys, dir, found)
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,12 @@ import (
 
 // A seal says how a MANIFEST begins, so that damage in it is not taken for its
 // end, after which Pebble would open an older state of the journal and delete what
-// is newer. It lies beside the MANIFEST, in a file named after it, and is 60
+// is newer. It lies beside the MANIFEST, in a file named after it, and is 61
 // bytes, numbers big endian:
 //
 //	magic "mkv-seal"  8
 //	mark              8  random number of the journal, which its log's trailers bear
+//	lazy              1  1 if the log is not synced when Pebble asks for it, else 0
 //	size              8  of what is sealed
 //	SHA-256          32  of the MANIFEST's first size bytes
 //	CRC-32C           4  of the bytes before
@@ -29,13 +30,14 @@ import (
 // sync is done: so all that Pebble ever relied on is sealed.
 type seal struct {
 	mark uint64
+	lazy bool
 	size uint64
 	sum  [sha256.Size]byte
 }
 
 const (
 	sealMagic      = "mkv-seal"
-	sealLen        = 8 + 8 + 8 + sha256.Size + 4
+	sealLen        = 8 + 8 + 1 + 8 + sha256.Size + 4
 	sealSuffix     = ".seal"
 	tempSuffix     = ".tmp"
 	manifestPrefix = "MANIFEST-"
@@ -45,6 +47,11 @@ func (s *seal) encode() []byte {
 	b := make([]byte, 0, sealLen)
 	b = append(b, sealMagic...)
 	b = be.AppendUint64(b, s.mark)
+	if s.lazy {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
 	b = be.AppendUint64(b, s.size)
 	b = append(b, s.sum[:]...)
 	return be.AppendUint32(b, checksum(b))
@@ -55,8 +62,8 @@ func decodeSeal(b []byte) (s seal, ok bool) {
 	if len(b) != sealLen || !bytes.HasPrefix(b, []byte(sealMagic)) || checksum(b[:body]) != be.Uint32(b[body:]) {
 		return s, false
 	}
-	s.mark, s.size = be.Uint64(b[8:]), be.Uint64(b[16:])
-	copy(s.sum[:], b[24:body])
+	s.mark, s.lazy, s.size = be.Uint64(b[8:]), b[16] == 1, be.Uint64(b[17:])
+	copy(s.sum[:], b[25:body])
 	return s, true
 }
 
@@ -115,16 +122,17 @@ func readSmall(fsys vfs.FS, name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// sealFS seals each MANIFEST that is written through it. It also keeps in mind
-// which file was opened last, for errors of Pebble that name none.
+// sealFS seals each MANIFEST that is written through it, and shows of a torn log
+// only what is whole. It also keeps in mind which file was opened last, for errors
+// of Pebble that name none.
 type sealFS struct {
 	vfs.FS
-	mark   uint64
+	findings
 	opened *atomic.Pointer[string]
 }
 
-func newSealFS(fsys vfs.FS, mark uint64) sealFS {
-	return sealFS{FS: fsys, mark: mark, opened: new(atomic.Pointer[string])}
+func newSealFS(fsys vfs.FS, found findings) sealFS {
+	return sealFS{FS: fsys, findings: found, opened: new(atomic.Pointer[string])}
 }
 
 // Unwrap is part of vfs.FS.
@@ -140,7 +148,11 @@ func (s sealFS) lastOpened() string {
 
 func (s sealFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	s.opened.Store(&name)
-	return s.FS.Open(name, opts...)
+	f, err := s.FS.Open(name, opts...)
+	if whole, torn := s.torn[name]; torn && err == nil {
+		return &tornFile{File: f, left: whole}, nil
+	}
+	return f, err
 }
 
 func (s sealFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
@@ -148,7 +160,7 @@ func (s sealFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 	if err != nil || !isManifest(s.PathBase(name)) {
 		return f, err
 	}
-	return &sealedFile{File: f, fs: s.FS, name: name, mark: s.mark, sum: sha256.New()}, nil
+	return &sealedFile{File: f, fs: s.FS, name: name, mark: s.mark, lazy: s.lazy, sum: sha256.New()}, nil
 }
 
 func (s sealFS) Remove(name string) error {
@@ -172,6 +184,7 @@ type sealedFile struct {
 	fs   vfs.FS
 	name string
 	mark uint64
+	lazy bool
 	size uint64
 	sum  hash.Hash
 }
@@ -198,12 +211,31 @@ func (f *sealedFile) SyncData() error {
 }
 
 func (f *sealedFile) seal() error {
-	s := seal{mark: f.mark, size: f.size}
+	s := seal{mark: f.mark, lazy: f.lazy, size: f.size}
 	f.sum.Sum(s.sum[:0])
-	if err := replaceFile(f.fs, f.name+sealSuffix, s.encode()); err != nil {
-		return fmt.Errorf("seal %s: %w", f.name, err)
+	return s.write(f.fs, f.name)
+}
+
+func (s *seal) write(fsys vfs.FS, manifest string) error {
+	if err := replaceFile(fsys, manifest+sealSuffix, s.encode()); err != nil {
+		return fmt.Errorf("seal %s: %w", manifest, err)
 	}
 	return nil
+}
+
+// tornFile is the beginning of a file.
+type tornFile struct {
+	vfs.File
+	left int64
+}
+
+func (f *tornFile) Read(b []byte) (int, error) {
+	if f.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := f.File.Read(b[:min(int64(len(b)), f.left)])
+	f.left -= int64(n)
+	return n, err
 }
 
 // replaceFile gives a file new content, which is there as a whole or not at all,

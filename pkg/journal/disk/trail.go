@@ -46,6 +46,7 @@ func readTrailer(b []byte, mark uint64) (t trailer, ok bool) {
 type trail struct {
 	path        string
 	first, last uint64 // of the groups that can be read, which follow each other; 0 if there are none
+	end         int64  // where the last record that can be read ends
 	clean       bool   // the log ends as one does that was closed
 	err         error  // Pebble itself calls the log damaged
 	synced      uint64 // greatest that any trailer in it speaks of
@@ -86,7 +87,8 @@ func (t *trail) readGroups(log wal.LogicalLog, mark uint64) error {
 	r := log.OpenForRead()
 	defer r.Close()
 	for {
-		batch, _, err := r.NextRecord()
+		batch, at, err := r.NextRecord()
+		t.end = at.Physical
 		var end tail
 		if err == nil {
 			_, err = io.Copy(&end, batch)

@@ -62,7 +62,7 @@ type loader interface {
 func contentOf(j loader) (content, error) {
 	c := content{entries: make(map[string]string), marks: make(map[uint64]journal.Mark)}
 	err := j.Load(func(e *kv.Entry) error {
-		c.entries[string(e.Key)+"/"+string(e.Facet)] = fmt.Sprintf("%v %d %x", e.Version, e.Flags, e.Value)
+		c.entries[string(e.Key)+"/"+string(e.Facet)] = textOf(e)
 		return nil
 	})
 	for _, m := range j.Received() {
@@ -70,6 +70,8 @@ func contentOf(j loader) (content, error) {
 	}
 	return c, err
 }
+
+func textOf(e *kv.Entry) string { return fmt.Sprintf("%v %d %x", e.Version, e.Flags, e.Value) }
 
 // diff describes how content differs from what is wanted, "" if it does not.
 func (c content) diff(want content) string {
