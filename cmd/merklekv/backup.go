@@ -157,7 +157,7 @@ func backupStopped(ctx context.Context, v *volume.Volume, c *config.Config, dir 
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
 	m, err := backup.Create(ctx, j, backup.Options{
-		Dir: dir, NodeID: info.NodeID, Volume: v.ID(), Program: version, Keep: c.Storage.BackupKeep, Progress: tell,
+		Dir: dir, NodeID: info.NodeID, Volume: v.ID(), DataDir: v.Dir(), Program: version, Keep: c.Storage.BackupKeep, Progress: tell,
 	})
 	if m.Format != 0 {
 		made = admin.Backup{Name: m.Name(), Path: filepath.Join(dir, m.Name()), Entries: m.Entries, Bytes: m.Bytes, Root: m.Root.String()}

@@ -127,7 +127,7 @@ func TestBackupCommandsThatCannotBe(t *testing.T) {
 	expect(t, exitUsage, "arg", "backup", "verify")
 	expect(t, exitFailure, "no backup there", "backup", "verify", filepath.Join(empty, "x"))
 	expect(t, exitFailure, "no answer", "backup", "create", "--data-dir", empty, "--admin-port", fmt.Sprint(freePort(t)))
-	expect(t, exitFailure, "belongs to node", with(flags, "backup", "create", "--node-id", "node2")...)
+	expect(t, exitUsage, "belongs to node", with(flags, "backup", "create", "--node-id", "node2")...)
 
 	expect(t, exitOK, "holds", with(flags, "backup", "create")...)
 	b := onlyBackup(t, backupDir)

@@ -25,6 +25,7 @@ type Options struct {
 	Dir      string           // the backup directory; made if it is not there
 	NodeID   string           // whose data it is
 	Volume   uint64           // identity of the volume that the source lies in
+	DataDir  string           // of the source; backups do not fill its disk. Empty: it is not looked at
 	Program  string           // the program's version
 	Keep     int              // backups of this node that stay, the new one included; at least 1
 	Now      func() time.Time // nil: time.Now
@@ -75,6 +76,9 @@ func Create(ctx context.Context, source Source, o Options) (Manifest, error) {
 		return Manifest{}, err
 	}
 	if err := removePartial(&o); err != nil {
+		return Manifest{}, err
+	}
+	if err := leavesRoom(&o); err != nil {
 		return Manifest{}, err
 	}
 	m := Manifest{Format: Format, Program: o.Program, NodeID: o.NodeID, Volume: Hex64(o.Volume)}
@@ -142,6 +146,9 @@ func fill(ctx context.Context, source Source, o *Options, dir string, m *Manifes
 	copied := o.FS.PathJoin(dir, journalName)
 	if err := source.Checkpoint(copied); err != nil {
 		return fmt.Errorf("copy journal: %w", err)
+	}
+	if err := leavesRoom(o); err != nil {
+		return err
 	}
 	var err error
 	if m.Files, err = journalFiles(o.FS, copied); err != nil {

@@ -157,6 +157,35 @@ func TestCreateThatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
+// On the disk of the data no backup is begun that would leave too little for the
+// journal, and none is finished that has.
+func TestBackupLeavesRoomForTheJournal(t *testing.T) {
+	const gib = 1 << 30
+	files := vfs.NewMem()
+	j := newJournal(t, files)
+	defer j.Close()
+	o := options(files, 2, clock())
+	o.DataDir = "data"
+	free := func(bytes uint64) { files.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: bytes, TotalBytes: 100 * gib}) }
+	free(50 * gib)
+	first := create(t, j, o)
+	free(512 << 20)
+	untouched := source(func(string) error { t.Error("a copy is made"); return nil })
+	if _, err := backup.Create(t.Context(), untouched, o); !errors.Is(err, backup.ErrNoRoom) {
+		t.Errorf("on a disk that is nearly full: %v", err)
+	}
+	free(50 * gib)
+	fills := source(func(dir string) error { free(512 << 20); return j.Checkpoint(dir) })
+	if _, err := backup.Create(t.Context(), fills, o); !errors.Is(err, backup.ErrNoRoom) {
+		t.Errorf("that fills the disk: %v", err)
+	}
+	if got := names(t, files, "backups"); !slices.Equal(got, []string{first.Name()}) {
+		t.Errorf("there are %q", got)
+	}
+	o.DataDir = "" // on another disk, nobody else needs the space
+	create(t, j, o)
+}
+
 func TestTwoBackupsOfOneMoment(t *testing.T) {
 	files := vfs.NewMem()
 	j := newJournal(t, files)

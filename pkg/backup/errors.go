@@ -13,6 +13,8 @@ var (
 	ErrNewerFormat = errors.New("backup has a newer format")
 	// ErrNoBackup is wrapped when there is no backup at a path.
 	ErrNoBackup = errors.New("no backup there")
+	// ErrNoRoom is wrapped when a backup would take the space that the journal needs.
+	ErrNoRoom = errors.New("disk is nearly full")
 	// ErrRunning is returned when a backup is being made already.
 	ErrRunning = errors.New("a backup is being made already")
 	// ErrClosed is returned by a Runner that makes no backups any more.

@@ -22,7 +22,7 @@ func (n *Node) openBackups(logger *slog.Logger) error {
 	}
 	r, err := backup.NewRunner(backup.RunnerOptions{
 		Options: backup.Options{
-			Dir: c.BackupDir, NodeID: n.config.NodeID, Volume: n.volume.ID(), Program: n.version, Keep: c.BackupKeep,
+			Dir: c.BackupDir, NodeID: n.config.NodeID, Volume: n.volume.ID(), DataDir: c.DataDir, Program: n.version, Keep: c.BackupKeep,
 		},
 		Source: n.journal, Interval: backupInterval(c), Logger: logger, Registerer: n.registry,
 	})
