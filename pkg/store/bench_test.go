@@ -23,6 +23,16 @@ func BenchmarkSet(b *testing.B) {
 	}
 }
 
+// BenchmarkSetBelowABound is BenchmarkSet with a ceiling over the clock.
+func BenchmarkSetBelowABound(b *testing.B) {
+	s, _ := newStore(b, Options{Bound: &memoryBound{}})
+	keys, value := benchKeys(1<<17), make([]byte, 64)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		_, _ = s.Set(keys[i%len(keys)], value)
+	}
+}
+
 func BenchmarkGet(b *testing.B) {
 	s, _ := newStore(b, Options{})
 	keys, value := benchKeys(1<<17), make([]byte, 64)
