@@ -246,6 +246,46 @@ func TestOldBackupInALivingCluster(t *testing.T) {
 	nodes[0].shows("key0", "again")
 }
 
+// A cluster that is gone comes back from the backup of one node: the others begin
+// with the same backup under their own names, or with nothing.
+func TestClusterFromOneBackup(t *testing.T) {
+	nodes := cluster(t, func(c *config.Config) { backedUp(t, c) })
+	for i := range 300 {
+		nodes[i%3].do("SET key%d value%d", i, i)
+	}
+	for i := range 50 {
+		nodes[0].do("DEL key%d", i)
+	}
+	equal(t, nodes...)
+	want := nodes[1].Store().Stats().Keys
+	path := nodes[1].backUp()
+	for _, n := range nodes {
+		if err := n.halt(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	again := cluster(t, func(c *config.Config) {
+		backedUp(t, c)
+		if c.NodeID != "node3" {
+			restore(t, path, c.Storage.DataDir, c.NodeID)
+		}
+	})
+	equal(t, again...)
+	for i, n := range again {
+		if got := n.Store().Stats().Keys; got != want {
+			t.Errorf("node %d has %d keys, want %d", i+1, got, want)
+		}
+		n.shows("key7", "(null)")
+		n.shows("key299", "value299")
+		if said := n.readiness(); strings.Contains(said, "copy") || strings.Contains(said, "clone") {
+			t.Errorf("node %d takes another one for a copy: %s", i+1, said)
+		}
+	}
+	again[2].do("SET key0 again")
+	again[0].shows("key0", "again")
+}
+
 func TestReadinessSaysThatBackupsFail(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()
 	c := testConfig("node1")
