@@ -283,8 +283,8 @@ func agree(t *testing.T, all ...Node) {
 	t.Helper()
 	Eventually(t, "two nodes have the same root", func() error {
 		first, err := all[0].Do("HASH")
-		if err != nil {
-			return err
+		if err != nil || strings.HasPrefix(first, "ERROR: ") {
+			return fmt.Errorf("%s says %q (%v)", all[0].Name, first, err)
 		}
 		for _, n := range all[1:] {
 			if root, err := n.Do("HASH"); err != nil || root != first {

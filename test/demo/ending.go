@@ -140,6 +140,9 @@ func (d *demo) converged(who string, which ...int) error {
 func (d *demo) agree(which ...int) error {
 	return d.until("the nodes have the same root", func() error {
 		root, err := d.stage.node(which[0]).Do("HASH")
+		if err == nil && strings.HasPrefix(root, "ERROR: ") {
+			err = fmt.Errorf("%s says %q", nodes.Name(which[0]), root)
+		}
 		for _, i := range which[1:] {
 			if err == nil {
 				err = answers(d.stage.node(i), "HASH", root)
