@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -48,29 +49,21 @@ func (t *tally) contents() Contents {
 	}
 }
 
-// openJournal opens a journal that nobody writes.
-func openJournal(files vfs.FS, dir string) (*disk.Reader, error) {
+// withJournal calls fn with a journal that nobody writes, opened for reading.
+func withJournal(files vfs.FS, dir string, fn func(*disk.Reader) error) (err error) {
 	r, err := disk.OpenReadOnly(dir, unlocked{files})
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return fmt.Errorf("open journal: %w", err)
 	}
-	return r, nil
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return fn(r)
 }
 
-// loadJournal calls fn for each entry of a journal, in order.
-func loadJournal(ctx context.Context, files vfs.FS, dir string, m *meter, fn func(*kv.Entry) error) (err error) {
-	r, err := openJournal(files, dir)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closeErr := r.Close(); err == nil {
-			err = closeErr
-		}
-	}()
+// load calls fn for each entry of a journal, in order.
+func load(ctx context.Context, r *disk.Reader, m *meter, fn func(*kv.Entry) error) error {
 	expected, _ := r.Size()
 	seen := m.entries(expected)
-	err = r.Load(func(e *kv.Entry) error {
+	err := r.Load(func(e *kv.Entry) error {
 		seen(e)
 		if err := fn(e); err != nil {
 			return err
@@ -86,26 +79,37 @@ func loadJournal(ctx context.Context, files vfs.FS, dir string, m *meter, fn fun
 
 // countJournal finds what the entries of a journal come to. Which of them the root
 // covers depends on the greatest version, so it reads them twice.
-func countJournal(ctx context.Context, files vfs.FS, dir string, m *meter) (Contents, error) {
-	var greatest kv.Version
-	err := loadJournal(ctx, files, dir, m, func(e *kv.Entry) error {
-		if greatest.Less(e.Version) {
-			greatest = e.Version
+func countJournal(ctx context.Context, files vfs.FS, dir string, m *meter) (c Contents, err error) {
+	err = withJournal(files, dir, func(r *disk.Reader) error {
+		var greatest kv.Version
+		err := load(ctx, r, m, func(e *kv.Entry) error {
+			if greatest.Less(e.Version) {
+				greatest = e.Version
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
+		c, err = countEntries(ctx, r, greatest.Epoch(), m)
+		return err
 	})
-	if err != nil {
-		return Contents{}, err
-	}
-	return countJournalAt(ctx, files, dir, greatest.Epoch(), m)
+	return c, err
 }
 
 // countJournalAt is countJournal for entries whose greatest version has a known
-// epoch.
-func countJournalAt(ctx context.Context, files vfs.FS, dir string, epoch int64, m *meter) (Contents, error) {
+// epoch. It reads them once.
+func countJournalAt(ctx context.Context, files vfs.FS, dir string, epoch int64, m *meter) (c Contents, err error) {
+	err = withJournal(files, dir, func(r *disk.Reader) error {
+		c, err = countEntries(ctx, r, epoch, m)
+		return err
+	})
+	return c, err
+}
+
+func countEntries(ctx context.Context, r *disk.Reader, epoch int64, m *meter) (Contents, error) {
 	t := tally{epoch: epoch}
-	err := loadJournal(ctx, files, dir, m, func(e *kv.Entry) error { t.take(e); return nil })
-	if err != nil {
+	if err := load(ctx, r, m, func(e *kv.Entry) error { t.take(e); return nil }); err != nil {
 		return Contents{}, err
 	}
 	return t.contents(), nil

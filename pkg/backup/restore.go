@@ -226,38 +226,27 @@ func (r *restorer) appendAll(ctx context.Context, from, to string, keep func(*kv
 		return err
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
-	n := 0
-	err = loadJournal(ctx, r.FS, from, r.work, func(e *kv.Entry) error {
-		if !keep(e) {
+	last, n := journal.Ticket(0), 0
+	err = withJournal(r.FS, from, func(old *disk.Reader) error {
+		err := load(ctx, old, r.work, func(e *kv.Entry) error {
+			if !keep(e) {
+				return nil
+			}
+			last = j.Append(&kv.Change{Entry: *e})
+			if n++; n%pause == 0 {
+				return j.Wait(ctx, last)
+			}
 			return nil
+		})
+		for _, mark := range old.Received() {
+			last = j.Vouch(mark)
 		}
-		ticket := j.Append(&kv.Change{Entry: *e})
-		if n++; n%pause == 0 {
-			return j.Wait(ctx, ticket)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	marks, err := receivedOf(r.FS, from)
-	if err != nil {
-		return err
-	}
-	last := journal.Ticket(0)
-	for _, mark := range marks {
-		last = j.Vouch(mark)
-	}
 	return j.Wait(ctx, last)
-}
-
-// receivedOf returns the vector of a journal.
-func receivedOf(files vfs.FS, dir string) ([]journal.Mark, error) {
-	r, err := openJournal(files, dir)
-	if err != nil {
-		return nil, err
-	}
-	return r.Received(), r.Close()
 }
 
 // identify makes the data directory that of a node, with a new volume id, and

@@ -240,10 +240,19 @@ func TestOldBackupInALivingCluster(t *testing.T) {
 			n.shows(fmt.Sprintf("own%d", i), own)
 		}
 	}
+	converged(t, nodes[0], nodes[1], again)
 	if got := again.do("SET key0 again"); got != "OK" {
 		t.Fatalf("SET: %s", got)
 	}
 	nodes[0].shows("key0", "again")
+}
+
+// converged waits until every node says that all are equal.
+func converged(t *testing.T, nodes ...*running) {
+	t.Helper()
+	for _, n := range nodes {
+		n.answers("CONVERGED", "EQUAL ")
+	}
 }
 
 // A cluster that is gone comes back from the backup of one node: the others begin
@@ -282,6 +291,7 @@ func TestClusterFromOneBackup(t *testing.T) {
 			t.Errorf("node %d takes another one for a copy: %s", i+1, said)
 		}
 	}
+	converged(t, again...)
 	again[2].do("SET key0 again")
 	again[0].shows("key0", "again")
 }
