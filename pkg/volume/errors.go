@@ -18,7 +18,7 @@ var (
 	ErrInUse = errors.New("data directory is in use")
 	// ErrDamaged is returned when a file of the directory is not as it was written.
 	ErrDamaged = errors.New("data directory is damaged")
-	// ErrNotVolume is returned for a directory that holds other things and no
+	// ErrNotVolume is returned for a directory that holds a volume's data and no
 	// identity, and by operations on existing volumes where there is none.
 	ErrNotVolume = errors.New("not a data directory")
 	// ErrClosed is returned by a Volume that was closed.

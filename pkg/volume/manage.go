@@ -57,7 +57,7 @@ func readExisting(fsys vfs.FS, dir string) (identity, error) {
 		return identity{}, err
 	}
 	if v == nil {
-		return identity{}, fmt.Errorf("%w: %q is empty", ErrNotVolume, dir)
+		return identity{}, fmt.Errorf("%w: %q holds no data", ErrNotVolume, dir)
 	}
 	return *v, nil
 }

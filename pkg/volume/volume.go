@@ -129,8 +129,8 @@ func readIdentity(fsys vfs.FS, dir string) (identity, error) {
 	return decodeIdentity(data, path)
 }
 
-// readOrNone returns the identity of a directory, or nil when that is as good as
-// empty. When it is not and has no identity, the error wraps ErrNotVolume.
+// readOrNone returns the identity of a directory, or nil when it holds nothing of a
+// volume. When it holds a volume without an identity, the error wraps ErrNotVolume.
 func readOrNone(fsys vfs.FS, dir string) (*identity, error) {
 	v, err := readIdentity(fsys, dir)
 	switch {
@@ -143,34 +143,22 @@ func readOrNone(fsys vfs.FS, dir string) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list data directory %q: %w", dir, err)
 	}
-	names = slices.DeleteFunc(names, nothing)
-	if len(names) == 0 {
+	ours := slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(orphans, name) })
+	if len(ours) == 0 {
 		return nil, nil
 	}
-	return nil, notVolume(dir, names)
+	return nil, notVolume(dir, ours)
 }
 
-// nothing reports whether a name may be in a directory that counts as empty: what a
-// start leaves behind that died before the identity was there, and what some file
-// systems have at their top.
-func nothing(name string) bool {
-	return name == lockName || name == identityName+partSuffix || name == "lost+found"
-}
-
-// maxNamed is how many names of a strange directory a message repeats.
-const maxNamed = 3
+// orphans are the names that a volume has only with an identity. What else lies in
+// the directory, such as a log file or backups, is somebody else's and is left alone.
+var orphans = []string{journalName, clockName}
 
 func notVolume(dir string, names []string) error {
 	slices.Sort(names)
-	remedy := "set storage.data_dir to an empty directory, or to one that does not exist yet"
-	if slices.Contains(names, journalName) {
-		remedy = fmt.Sprintf("if the journal in it is this node's, \"merklekv data rename NODE_ID --data-dir %s\" writes the identity anew; else %s", dir, remedy)
-	}
-	more := ""
-	if len(names) > maxNamed {
-		names, more = names[:maxNamed], " and more"
-	}
-	return fmt.Errorf("%w: %q holds %s%s, but no %s: %s", ErrNotVolume, dir, strings.Join(names, ", "), more, identityName, remedy)
+	return fmt.Errorf("%w: %q holds %s, but no %s: if the journal in it is this node's, "+
+		"\"merklekv data rename NODE_ID --data-dir %s\" writes the identity anew; else set storage.data_dir to another directory",
+		ErrNotVolume, dir, strings.Join(names, ", "), identityName, dir)
 }
 
 // ID returns the number of the volume, random and never 0. A copy has the same.
