@@ -75,7 +75,8 @@ func (n *Node) repairPeers() []antientropy.PeerState {
 			continue
 		}
 		s := antientropy.PeerState{
-			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Hold: status.Paused || n.room.isFull(), Comparable: p.ParamsEqual,
+			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Comparable: p.ParamsEqual,
+			Hold:    status.Paused || n.room.isFull() || p.Head != nil && p.Head.Shut,
 			HeadAge: p.HeadAge, Pulling: status.Pulling > 0, Unfillable: unfillable[p.Instance],
 		}
 		for _, e := range p.Epochs {
