@@ -140,7 +140,7 @@ func (l *lane) run(t *testing.T, count int) {
 		t.Fatalf("after the last round: %v", err)
 	}
 	last.kill()
-	t.Logf("%d kills of which %d at the start, %d stops; %d requests acknowledged, none lost; %d steps kept beyond them; slowest start %v",
+	t.Logf("%d kills under load, %d at the start, %d stops; %d requests acknowledged, none lost; %d steps kept beyond them; slowest start %v",
 		count-l.stopped, l.started, l.stopped, l.acked, l.unasked, l.slowest.Round(time.Millisecond))
 	if count >= 10 && l.acked == 0 {
 		t.Error("nothing was acknowledged in all rounds: this shows nothing")
