@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"merklekv/pkg/config"
+	"merklekv/pkg/journal/disk"
 	"merklekv/pkg/replication"
 	"merklekv/pkg/volume"
 )
@@ -48,7 +49,9 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, replication.ErrDuplicateNodeID):
 		return exitDuplicate
-	case errors.Is(err, volume.ErrDamaged):
+	case errors.Is(err, disk.ErrFailed):
+		return exitDisk
+	case errors.Is(err, volume.ErrDamaged), errors.Is(err, disk.ErrDamaged):
 		return exitDamaged
 	default:
 		return exitFailure

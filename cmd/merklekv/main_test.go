@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"merklekv/pkg/config"
+	"merklekv/pkg/journal/disk"
 	"merklekv/pkg/replication"
 	"merklekv/pkg/volume"
 )
@@ -276,6 +277,8 @@ func TestExitCodes(t *testing.T) {
 		{fmt.Errorf("x: %w", replication.ErrDuplicateNodeID), exitDuplicate},
 		{fmt.Errorf("x: %w", &volume.WrongNodeError{}), exitUsage},
 		{fmt.Errorf("x: %w", volume.ErrNotVolume), exitUsage},
+		{fmt.Errorf("x: %w", disk.ErrFailed), exitDisk},
+		{fmt.Errorf("x: %w", &disk.DamageError{File: "y", Err: io.ErrUnexpectedEOF}), exitDamaged},
 		{fmt.Errorf("x: %w", volume.ErrInUse), exitFailure},
 		{fmt.Errorf("x: %w", volume.ErrNewerFormat), exitFailure},
 		{fmt.Errorf("x: %w", volume.ErrDamaged), exitDamaged},

@@ -76,6 +76,7 @@ type Node struct {
 	starting  context.Context
 	loading   atomic.Pointer[loading] // while the journal is read
 	loaded    *antientropy.Loaded     // what was read, for the index
+	salvaged  *disk.Report            // of the start, nil unless the journal was damaged
 	opened    atomic.Bool             // New has made all parts
 	operators *layer                  // the port for operators, which answers from the beginning
 
@@ -103,7 +104,7 @@ func New(ctx context.Context, o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func(*slog.Logger) error{
-		n.openMetrics, n.openAdmin, n.openClock, n.openVolume, n.openBackups, n.openStore, n.heedDiskspace,
+		n.openMetrics, n.openAdmin, n.openClock, n.openVolume, n.openStore, n.openBackups, n.heedDiskspace,
 		n.openBroker, n.openServer, n.openRepair, n.openReplication,
 	} {
 		if ctx.Err() != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"merklekv/pkg/admin"
@@ -53,9 +54,7 @@ func (n *Node) openJournal(logger *slog.Logger) error {
 		FS: n.journalFS(), Fsync: fsyncOf(n.config.Storage), Logger: logger, Failed: n.fail, Registerer: n.registry,
 	})
 	if errors.Is(err, disk.ErrDamaged) {
-		return fmt.Errorf("%w. Nothing was changed. What the other nodes have is safe there: "+
-			"'merklekv data reseed --data-dir %s' sets this journal aside, and the node fetches everything from its peers; "+
-			"what only this node had is then in the journal set aside, or in its last backup", err, n.config.Storage.DataDir)
+		return fmt.Errorf("%w. Nothing was changed. %s", err, n.reseedAdvice())
 	}
 	if err != nil {
 		return err
@@ -64,8 +63,44 @@ func (n *Node) openJournal(logger *slog.Logger) error {
 	return nil
 }
 
-// openStore fills the replica with what the journal holds.
+// openStore fills the replica with what the journal holds. Of a journal with damaged
+// tables it saves what can be read; peers have the rest.
 func (n *Node) openStore(logger *slog.Logger) error {
+	err := n.loadStore(logger)
+	if !errors.Is(err, disk.ErrDamaged) {
+		return err
+	}
+	n.logger.Error("the journal is damaged; saving what can be read", "err", err)
+	if err := n.salvage(logger); err != nil {
+		return err
+	}
+	return n.loadStore(logger)
+}
+
+// salvage replaces a damaged journal, which is open, by what can be read of it.
+func (n *Node) salvage(logger *slog.Logger) error {
+	if err := n.journal.Close(); err != nil {
+		n.logger.Warn("closing the damaged journal", "err", err)
+	}
+	n.journal = nil
+	r, err := disk.Salvage(n.volume.JournalDir(), disk.SalvageOptions{FS: n.journalFS(), Logger: logger})
+	if err != nil {
+		return fmt.Errorf("%w. %s", err, n.reseedAdvice())
+	}
+	n.salvaged = &r
+	n.logger.Warn("the journal was damaged, what could be read is saved, and repair fetches the rest from peers",
+		"entries", r.Entries, "damaged", r.Files, "ranges_lost", len(r.Lost), "aside", r.Aside)
+	return n.openJournal(logger)
+}
+
+// reseedAdvice says what to do about a journal that cannot be read.
+func (n *Node) reseedAdvice() string {
+	return fmt.Sprintf("What the other nodes have is safe there: "+
+		"'merklekv data reseed --data-dir %s' sets this journal aside, and the node fetches everything from its peers; "+
+		"what only this node had is then in the journal set aside, or in its last backup", n.config.Storage.DataDir)
+}
+
+func (n *Node) loadStore(logger *slog.Logger) error {
 	o := store.Options{
 		Clock: n.clock, MemoryLimit: int64(n.config.Storage.MemoryLimitMB) << 20,
 		RingBytes: int64(n.config.Replication.RingMB) << 20, Logger: logger,
@@ -116,6 +151,15 @@ func (n *Node) journalCheck() []admin.Check {
 		return nil
 	}
 	c := admin.Check{Name: "journal", OK: true}
+	var details []string
+	if err := n.journal.Damage(); err != nil {
+		details = append(details, fmt.Sprintf("%v; what is in memory is sound, and the next start saves what can be read", err))
+	}
+	if r := n.salvaged; r != nil {
+		details = append(details, fmt.Sprintf("it was damaged at the start, %d entries were saved, and repair fetches the rest; the old one is %s, to be deleted by you",
+			r.Entries, r.Aside))
+	}
+	c.Degraded, c.Detail = len(details) > 0, strings.Join(details, "; ")
 	return []admin.Check{c}
 }
 

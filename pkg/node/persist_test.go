@@ -1,12 +1,19 @@
 package node_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"merklekv/pkg/config"
+	"merklekv/pkg/journal/disk"
 	"merklekv/pkg/node"
 	"merklekv/pkg/volume"
 )
@@ -83,5 +90,98 @@ func TestStartThatIsCalledOffLeavesNothingBehind(t *testing.T) {
 	}
 	if got := start(t, c).ready().do("DBSIZE"); got != "500" {
 		t.Errorf("DBSIZE = %s", got)
+	}
+}
+
+// A node whose journal has a damaged table starts with what can be read, and has the
+// rest from its peer; what was deleted stays deleted.
+func TestDamagedJournalIsMendedByPeers(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	first := persistent(t, "first")
+	peer := start(t, first).ready()
+	c := persistent(t, "second")
+	c.Broker.Enabled, c.MQTT.BrokerAddress = false, peer.BrokerAddr().String()
+	c.AntiEntropy.PeerList = []string{peer.Addr().String()}
+	n := start(t, c).ready()
+	for i := range 2000 {
+		n.do("SET key%04d value%d", i, i)
+	}
+	n.do("DEL key0007")
+	equal(t, n, peer)
+	if err := n.halt(); err != nil {
+		t.Fatal(err)
+	}
+	flipInLargestTable(t, c.Storage.DataDir)
+	again := start(t, c).ready()
+	if said := again.readiness(); !strings.Contains(said, "it was damaged at the start") {
+		t.Errorf("readiness does not tell of the damage:\n%s", said)
+	}
+	again.shows("key1999", "value1999")
+	equal(t, again, peer)
+	if got := again.do("GET key0007"); got != "(null)" {
+		t.Errorf("a deleted key is %q again", got)
+	}
+	if err := again.halt(); err != nil {
+		t.Fatal(err)
+	}
+	mended := start(t, c).ready() // what was mended is in the new journal
+	equal(t, mended, peer)
+}
+
+// flipInLargestTable flips a byte in the middle of the journal's largest table.
+func flipInLargestTable(t *testing.T, dir string) {
+	t.Helper()
+	tables, err := filepath.Glob(filepath.Join(dir, "journal", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("no tables: %v", err)
+	}
+	size := func(name string) int64 {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	largest := slices.MaxFunc(tables, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
+	content, err := os.ReadFile(largest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/3] ^= 0x20
+	if err := os.WriteFile(largest, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A journal that cannot be opened is left as it is, and who starts the node learns
+// what is safe and what to do.
+func TestJournalThatCannotBeOpenedIsLeftAlone(t *testing.T) {
+	c := persistent(t, "alone")
+	n := start(t, c).ready()
+	for i := range 100 {
+		n.do("SET key%d value", i)
+	}
+	if err := n.halt(); err != nil {
+		t.Fatal(err)
+	}
+	manifests, err := filepath.Glob(filepath.Join(c.Storage.DataDir, "journal", "MANIFEST-*"))
+	if err != nil || len(manifests) == 0 {
+		t.Fatalf("no manifest: %v", err)
+	}
+	for _, name := range manifests {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[len(content)/2] ^= 1
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = node.New(t.Context(), node.Options{Config: c})
+	for _, want := range []string{"MANIFEST-", "Nothing was changed", "merklekv data reseed --data-dir " + c.Storage.DataDir} {
+		if !errors.Is(err, disk.ErrDamaged) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a damaged journal: %v, which does not say %q", err, want)
+		}
 	}
 }
