@@ -32,7 +32,6 @@ import (
 type Journal struct {
 	db       *pebble.DB
 	dir      string
-	fs       vfs.FS
 	seals    sealFS
 	lazy     *lazyFS // nil with fsync = always
 	fsync    Fsync
@@ -116,14 +115,15 @@ func newJournal(dir string, o Options) (*Journal, error) {
 		return nil, fmt.Errorf("open journal %s: %w", dir, err)
 	}
 	j := &Journal{
-		dir: dir, seals: newSealFS(o.FS, found), fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
+		dir: dir, fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
 		wake: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
 	}
-	j.fs = j.seals
+	below := o.FS
 	if o.Fsync != Always {
-		j.lazy = newLazyFS(j.seals)
-		j.fs = j.lazy
+		j.lazy = newLazyFS(o.FS)
+		below = j.lazy
 	}
+	j.seals = newSealFS(below, found, j.fail)
 	if j.met, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("journal metrics: %w", err)
 	}
@@ -164,9 +164,9 @@ func (j *Journal) unlessFailed(f func() error) error {
 func (j *Journal) open(claimed uint64) (err error) {
 	j.reading.Add(1)
 	defer j.reading.Add(-1)
-	o := fitted(options(j.fs, j.logger(), j.meetDamage), j.fs, j.dir)
+	o := fitted(options(j.seals, j.logger(), j.meetDamage), j.seals, j.dir)
 	j.met.listen(o.EventListener)
-	if j.db, err = pebble.Open(j.dir, o); err != nil {
+	if j.db, err = openEngine(j.dir, o); err != nil {
 		return openError(j.dir, j.seals.lastOpened(), err)
 	}
 	if j.number, j.received, err = readHead(j.db, j.dir, claimed); err != nil {
@@ -369,7 +369,8 @@ func (j *Journal) Close() error {
 }
 
 func (j *Journal) close() error {
-	j.working.Wait()
+	// In a journal that fails they may wait for Pebble for ever.
+	_ = j.unlessFailed(func() error { j.working.Wait(); return nil })
 	j.met.close()
 	if err := j.failed(); err != nil {
 		// Pebble may hold its locks for ever. The process is about to end.
@@ -385,7 +386,8 @@ func (j *Journal) close() error {
 // flush writes what is only in the log as a table, so that the next start is a
 // quick one. On a disk that is full it gives up: the log has it all.
 func (j *Journal) flush() {
-	done, err := j.db.AsyncFlush()
+	var done <-chan struct{}
+	err := j.unlessFailed(func() (err error) { done, err = j.db.AsyncFlush(); return err })
 	if err != nil {
 		j.log.Warn("the last changes stay in the log", "err", err)
 		return

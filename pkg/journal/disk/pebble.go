@@ -55,16 +55,27 @@ func readOptions(fsys vfs.FS, logger pebble.Logger) *pebble.Options {
 // openToRead opens Pebble for reading.
 func openToRead(fsys vfs.FS, dir string, found findings) (*pebble.DB, error) {
 	j := &Journal{log: slog.New(slog.DiscardHandler), broken: make(chan struct{})}
-	opened := newSealFS(fsys, found)
+	opened := newSealFS(fsys, found, j.fail)
 	var db *pebble.DB
 	err := j.unlessFailed(func() (err error) {
-		db, err = pebble.Open(dir, readOptions(opened, j.logger()))
+		db, err = openEngine(dir, readOptions(opened, j.logger()))
 		return err
 	})
 	if err != nil {
 		return nil, openError(dir, opened.lastOpened(), err)
 	}
 	return db, nil
+}
+
+// openEngine opens Pebble. It panics over some files that it can make no sense of,
+// which is an error here.
+func openEngine(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			db, err = nil, fmt.Errorf("the engine panicked: %v", cause)
+		}
+	}()
+	return pebble.Open(dir, o)
 }
 
 // openError says what a failed opening of Pebble means. file is the one that it

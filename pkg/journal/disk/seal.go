@@ -129,10 +129,19 @@ type sealFS struct {
 	vfs.FS
 	findings
 	opened *atomic.Pointer[string]
+	fail   func(error) // called when what Pebble would panic over fails
 }
 
-func newSealFS(fsys vfs.FS, found findings) sealFS {
-	return sealFS{FS: fsys, findings: found, opened: new(atomic.Pointer[string])}
+func newSealFS(fsys vfs.FS, found findings, fail func(error)) sealFS {
+	return sealFS{FS: fsys, findings: found, opened: new(atomic.Pointer[string]), fail: fail}
+}
+
+func (s sealFS) OpenDir(name string) (vfs.File, error) {
+	d, err := s.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &finalFile{File: d, halt: s.halt}, nil
 }
 
 // Unwrap is part of vfs.FS.
@@ -157,10 +166,21 @@ func (s sealFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 
 func (s sealFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := s.FS.Create(name, category)
-	if err != nil || !isManifest(s.PathBase(name)) {
+	switch {
+	case strings.HasSuffix(name, logSuffix):
+		return s.final(f, err), nil
+	case err != nil || !isManifest(s.PathBase(name)):
 		return f, err
 	}
 	return &sealedFile{File: f, fs: s.FS, name: name, mark: s.mark, lazy: s.lazy, sum: sha256.New()}, nil
+}
+
+func (s sealFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := s.FS.ReuseForWrite(oldname, newname, category)
+	if !strings.HasSuffix(newname, logSuffix) {
+		return f, err
+	}
+	return s.final(f, err), nil
 }
 
 func (s sealFS) Remove(name string) error {
