@@ -12,7 +12,7 @@ import (
 
 // info returns the node's own sections of INFO.
 func (n *Node) info() []server.Section {
-	return []server.Section{n.nodeInfo(), n.memoryInfo(), n.replicationInfo(), n.repairInfo()}
+	return []server.Section{n.nodeInfo(), n.memoryInfo(), n.persistenceInfo(), n.replicationInfo(), n.repairInfo()}
 }
 
 func (n *Node) nodeInfo() server.Section {
@@ -36,6 +36,29 @@ func (n *Node) memoryInfo() server.Section {
 		count("used_bytes", st.Used), count("limit_bytes", st.Limit), count("mapped_bytes", st.Mapped),
 		count("log_changes", st.LogChanges), count("log_bytes", st.LogBytes),
 	}}
+}
+
+func (n *Node) persistenceInfo() server.Section {
+	var fields []server.Field
+	add := func(name string, format string, args ...any) {
+		fields = append(fields, server.Field{Name: name, Value: fmt.Sprintf(format, args...)})
+	}
+	add("enabled", "%t", n.journal != nil)
+	if n.journal == nil {
+		return server.Section{Name: "persistence", Fields: fields}
+	}
+	c := n.config.Storage
+	add("data_dir", "%s", c.DataDir)
+	add("volume", "%016x", n.volume.ID())
+	add("fsync", "%s", c.Fsync)
+	add("disk_full", "%t", n.room.isFull())
+	if n.backups != nil {
+		if s := n.backups.Status(); s.Last != nil {
+			add("last_backup", "%s", s.Last.Name())
+			add("last_backup_age_seconds", "%d", int64(s.Age/time.Second))
+		}
+	}
+	return server.Section{Name: "persistence", Fields: fields}
 }
 
 func (n *Node) replicationInfo() server.Section {

@@ -36,6 +36,9 @@ func TestDataIsThereAfterARestart(t *testing.T) {
 				n.do("SET key%d value%d", i, i)
 			}
 			n.do("DEL key7")
+			if got := strings.Join(n.report("INFO persistence"), "\n"); !strings.Contains(got, "fsync:"+fsync) {
+				t.Errorf("INFO does not say %s: %s", fsync, got)
+			}
 			before := n.dump()
 			version := n.Store().Greatest()
 			if err := n.halt(); err != nil {
