@@ -188,6 +188,30 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// What changes between the verification and the copy is not restored.
+func TestRestoreOfABackupThatChangesMeanwhile(t *testing.T) {
+	files := vfs.NewMem()
+	m := backedUp(t, files)
+	changed := false
+	hooked := errorfs.Wrap(files, errorfs.InjectorFunc(func(o errorfs.Op) error {
+		if o.Kind == errorfs.OpCreate && strings.Contains(o.Path, "journal.restoring") && !changed {
+			changed = true
+			for _, f := range m.Files {
+				if f.Size > 0 {
+					put(t, files, "backups/"+m.Name()+"/journal/"+f.Name, []byte("something else"))
+				}
+			}
+		}
+		return nil
+	}))
+	if _, err := restore(hooked, &m, "node1", backup.RestoreOptions{}); !changed || !errors.Is(err, backup.ErrDamaged) {
+		t.Errorf("got %v", err)
+	}
+	if got := names(t, files, "restored"); !slices.Equal(got, []string{"LOCK"}) {
+		t.Errorf("left behind: %q", got)
+	}
+}
+
 // A volume whose journal was set aside takes a backup, and becomes the node's that
 // is named.
 func TestRestoreIntoAVolumeWithoutAJournal(t *testing.T) {
