@@ -146,6 +146,7 @@ soak: ## SEEDS (20000) of them, until known bugs are found when they are built i
 	go run ./test/sim -seeds $(or $(SEEDS),20000)
 	go run ./test/sim -museum
 	go test -v -count=1 -timeout 5h -parallel 4 -run Kill ./test/durability -durability.kills $(or $(KILLS),5000)
+	MERKLEKV_TEST_CRASH_IMAGES=$(or $(IMAGES),10000) go test -v -count=1 -timeout 5h -run TestCrashImages ./pkg/journal/disk
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)

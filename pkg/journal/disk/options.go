@@ -1,5 +1,6 @@
 // Package disk is the journal on disk: entries and the vector of what was applied,
-// in Pebble, a log-structured store.
+// in Pebble, a log-structured store. DESIGN.md says what lies on the disk, what each
+// fsync promises, and how damage is found.
 package disk
 
 import (
