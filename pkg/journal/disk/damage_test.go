@@ -45,6 +45,9 @@ func closedScene(t *testing.T) scene {
 		}
 		mustDo(t, j.Close())
 	}
+	// A life without writes takes the old logs away, from which what a damaged
+	// MANIFEST has forgotten would come back.
+	mustDo(t, open(t, dirOf, disk.Options{FS: files}).Close())
 	return scene{files: files, want: mustContent(t, files, dirOf)}
 }
 
