@@ -229,7 +229,9 @@ func TestClientsNeverExceedTheLimit(t *testing.T) {
 // anyWrite draws what a client may do.
 func anyWrite(t *rapid.T) func(*Store) error {
 	key := func() string { return fmt.Sprintf("key%d", rapid.IntRange(0, 60).Draw(t, "key")) }
-	value := func() string { return strings.Repeat("v", rapid.SampledFrom([]int{0, 1, 90, 700, 1500}).Draw(t, "size")) }
+	value := func() string {
+		return strings.Repeat("v", rapid.SampledFrom([]int{0, 1, 90, 700, 1500}).Draw(t, "size"))
+	}
 	k, v := key(), value()
 	switch rapid.IntRange(0, 3).Draw(t, "kind") {
 	case 0:
