@@ -91,7 +91,11 @@ func (j *Journal) commit(g *group) error {
 	j.met.groups.Inc()
 	j.met.records.Add(float64(g.batch.Count()))
 	j.met.bytes.Add(float64(g.batch.Len()))
-	return j.db.ApplyNoSyncWait(g.batch, pebble.Sync)
+	if err := j.db.ApplyNoSyncWait(g.batch, pebble.Sync); err != nil {
+		return err
+	}
+	j.noteUnsettled(len(g.script))
+	return nil
 }
 
 // moved enters what was received into the vector and returns the items that

@@ -64,7 +64,7 @@ func TestCrashImages(t *testing.T) {
 // crashLife runs one journal under load and takes images of its files.
 func crashLife(t *testing.T, r *rand.Rand, fsync disk.Fsync, images int) {
 	files := vfs.NewCrashableMem()
-	j := open(t, dirOf, disk.Options{FS: files, Fsync: fsync})
+	j := open(t, dirOf, disk.Options{FS: files, Fsync: fsync}.SettlingAt(1<<(4+r.IntN(10))))
 	load := &workload{journal: j.Journal, stop: make(chan struct{})}
 	for origin := range uint64(writers) {
 		seed := r.Uint64()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"merklekv/pkg/hlc"
 	"merklekv/pkg/journal"
@@ -15,6 +16,9 @@ import (
 //
 //	e key' facet        -> hlc u64, instance u64, flags u8, [expiresAt u64], value
 //	v origin u64        -> sequence u64, hlc u64: what was received of an origin
+//	w group u64         -> the entries of a group, in the order in which they came, not
+//	                       yet under their own keys: each a line of u16 length of the
+//	                       key, u32 length of the value, key, value, as above
 //	g                   -> u64: number of the last group
 //
 // key' is the key with each 0x00 as 0x00 0xff, and ends with 0x00 0x01, so that
@@ -22,6 +26,7 @@ import (
 // prefix first.
 const (
 	kindEntry  = 'e'
+	kindScript = 'w'
 	kindVector = 'v'
 	kindGroup  = 'g'
 )
@@ -141,6 +146,48 @@ func splitName(name, scratch []byte) (key, facet, grown []byte, ok bool) {
 		i = bytes.IndexByte(rest, 0)
 	}
 	return nil, nil, scratch, false
+}
+
+const (
+	scriptKeyLen = 9
+	lineHead     = 6 // bytes of a line before its key
+)
+
+func putScriptKey(dst []byte, group uint64) {
+	dst[0] = kindScript
+	be.PutUint64(dst[1:], group)
+}
+
+func scriptKey(group uint64) []byte {
+	b := make([]byte, scriptKeyLen)
+	putScriptKey(b, group)
+	return b
+}
+
+// appendLine appends an entry to a group's script.
+func appendLine(dst []byte, e *kv.Entry) []byte {
+	name, content := nameLen(e), contentLen(e)
+	dst = be.AppendUint16(dst, uint16(name))
+	dst = be.AppendUint32(dst, uint32(content))
+	start := len(dst)
+	dst = slices.Grow(dst, name+content)[:start+name+content]
+	putName(dst[start:], e)
+	putContent(dst[start+name:], e)
+	return dst
+}
+
+// nextLine returns the first line of a script and what is after it; ok is false
+// when there is none, or not all of it.
+func nextLine(script []byte) (name, content, rest []byte, ok bool) {
+	if len(script) < lineHead {
+		return nil, nil, nil, false
+	}
+	n, c := int(be.Uint16(script)), int(be.Uint32(script[2:]))
+	script = script[lineHead:]
+	if len(script) < n+c {
+		return nil, nil, nil, false
+	}
+	return script[:n], script[n : n+c], script[n+c:], true
 }
 
 func putVectorKey(dst []byte, origin uint64) {

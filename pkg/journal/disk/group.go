@@ -12,6 +12,7 @@ import (
 // before it was on its way to the disk.
 type group struct {
 	batch  *pebble.Batch
+	script []byte         // its entries, one after the other
 	last   journal.Ticket // greatest one in it
 	runs   []run          // places in sequences, in their order
 	number uint64         // counts groups over the journal's life; set when it is committed
@@ -36,15 +37,10 @@ func newGroup(db *pebble.DB) *group {
 }
 
 func (g *group) isEmpty() bool { return g.last == 0 }
-func (g *group) isFull() bool  { return g.batch.Len() >= groupBytes }
+func (g *group) isFull() bool  { return len(g.script) >= groupBytes }
 
 // add appends an entry.
-func (g *group) add(e *kv.Entry) error {
-	op := g.batch.SetDeferred(nameLen(e), contentLen(e))
-	putName(op.Key, e)
-	putContent(op.Value, e)
-	return op.Finish()
-}
+func (g *group) add(e *kv.Entry) { g.script = appendLine(g.script, e) }
 
 // note takes down that a change was received.
 func (g *group) note(origin, seq uint64, stamp hlc.Timestamp) {
@@ -66,6 +62,14 @@ func (g *group) vouch(m journal.Mark) {
 // log's raw bytes. mark is the journal's, synced the number of the last group known
 // to be on the disk.
 func (g *group) seal(moved []journal.Mark, mark, synced uint64) error {
+	if len(g.script) > 0 {
+		op := g.batch.SetDeferred(scriptKeyLen, len(g.script))
+		putScriptKey(op.Key, g.number)
+		copy(op.Value, g.script)
+		if err := op.Finish(); err != nil {
+			return err
+		}
+	}
 	for _, m := range moved {
 		op := g.batch.SetDeferred(originLen, vectorLen)
 		putVectorKey(op.Key, m.Origin)

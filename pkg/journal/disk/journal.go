@@ -59,9 +59,16 @@ type Journal struct {
 
 	damaged atomic.Pointer[DamageError] // the first one that was met
 	reading atomic.Int32                // how many read on purpose: opening, Load
+
+	ripe     chan struct{} // capacity 1: for the settler
+	settleAt int           // bytes of scripts
+	settled  uint64        // groups up to it are settled; of the settler alone
+	scripts  scripts       // that are being settled; of the settler alone
+
 	// Of the committer alone.
-	vec    *vector.Vector
-	number uint64 // of the last group
+	unsettled int // bytes of scripts since the settler was last told
+	vec       *vector.Vector
+	number    uint64 // of the last group
 
 	written atomic.Uint64 // number of the last group handed to the system
 	synced  atomic.Uint64 // number of the last group forced to the disk
@@ -88,6 +95,7 @@ func Open(dir string, o Options) (*Journal, error) {
 	}
 	j.working.Go(j.commitAll)
 	j.working.Go(j.syncAll)
+	j.working.Go(j.settleAll)
 	if j.fsync == Interval {
 		j.working.Go(j.syncRegularly)
 	}
@@ -116,7 +124,11 @@ func newJournal(dir string, o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		dir: dir, fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
-		wake: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
+		wake: make(chan struct{}, 1), ripe: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
+		settleAt: settleBytes,
+	}
+	if o.settleAt > 0 {
+		j.settleAt = o.settleAt
 	}
 	below := o.FS
 	if o.Fsync != Always {
@@ -189,10 +201,7 @@ func (j *Journal) Append(c *kv.Change) journal.Ticket {
 	if g == nil {
 		return j.nextLocked(g)
 	}
-	if err := g.add(&c.Entry); err != nil {
-		j.failLocked(err) // Pebble says so of a batch above 4 GiB, which it never is
-		return j.nextLocked(nil)
-	}
+	g.add(&c.Entry)
 	if c.Seq != 0 {
 		g.note(c.Origin, c.Seq, c.Entry.Version.HLC)
 	}
@@ -376,6 +385,7 @@ func (j *Journal) close() error {
 		// Pebble may hold its locks for ever. The process is about to end.
 		return err
 	}
+	j.settleRest()
 	j.flush()
 	if err := j.unlessFailed(j.db.Close); err != nil {
 		return fmt.Errorf("close journal: %w", damage(err))

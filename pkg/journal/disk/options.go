@@ -33,4 +33,6 @@ type Options struct {
 	// It must not block.
 	Failed     func(error)
 	Registerer prometheus.Registerer // nil: metrics are not exposed
+
+	settleAt int // bytes of scripts; 0: settleBytes
 }

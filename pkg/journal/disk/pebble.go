@@ -14,7 +14,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"merklekv/pkg/journal"
-	"merklekv/pkg/kv"
 )
 
 // Pebble's file format. A journal of an older one is brought up to it when it is
@@ -169,17 +168,6 @@ func readVector(db *pebble.DB) ([]journal.Mark, error) {
 		return err
 	})
 	return marks, err
-}
-
-func load(db *pebble.DB, fn func(*kv.Entry) error) error {
-	var scratch []byte
-	var e kv.Entry
-	return scan(db, kindEntry, func(it *pebble.Iterator) (err error) {
-		if scratch, err = decodeEntry(&e, it.Key(), it.Value(), scratch); err != nil {
-			return err
-		}
-		return fn(&e)
-	})
 }
 
 // scan calls fn for all records of a kind. Its own errors are DamageErrors where

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"math/big"
 	"slices"
 	"time"
@@ -146,6 +147,8 @@ type rescuer struct {
 	to     *Journal
 	report *Report
 	bounds [][]byte // of the tables, in order
+
+	scratch []byte
 }
 
 // all saves what can be read of everything.
@@ -153,19 +156,7 @@ func (r *rescuer) all() error {
 	if err := r.findBounds(); err != nil {
 		return err
 	}
-	var scratch []byte
-	err := r.between([]byte{kindEntry}, []byte{kindEntry + 1}, salvagePatience, func(key, value []byte) (err error) {
-		var e kv.Entry
-		if scratch, err = decodeEntry(&e, key, value, scratch); err != nil {
-			return err
-		}
-		ticket := r.to.Append(&kv.Change{Entry: e})
-		if r.report.Entries++; r.report.Entries%salvageGroup == 0 {
-			return r.to.Wait(context.Background(), ticket)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := r.entries(); err != nil {
 		return err
 	}
 	// After the entries, so that it is never there without them.
@@ -176,6 +167,40 @@ func (r *rescuer) all() error {
 		}
 		return err
 	})
+}
+
+// entries saves the entries. Where one of the scripts cannot be read, none is
+// known to be the newest, and all are lost.
+func (r *rescuer) entries() error {
+	var newer scripts
+	if err := newer.gather(r.db, 0, math.MaxInt); err != nil {
+		r.report.Lost = append(r.report.Lost, Range{})
+		return r.met(err)
+	}
+	err := r.between([]byte{kindEntry}, []byte{kindEntry + 1}, salvagePatience, r.save)
+	if err != nil {
+		return err
+	}
+	for _, l := range newer.lines {
+		name, content, _, _ := nextLine(newer.slab[l.at:])
+		if err := r.save(name, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// save writes one entry.
+func (r *rescuer) save(name, content []byte) (err error) {
+	var e kv.Entry
+	if r.scratch, err = decodeEntry(&e, name, content, r.scratch); err != nil {
+		return err
+	}
+	ticket := r.to.Append(&kv.Change{Entry: e})
+	if r.report.Entries++; r.report.Entries%salvageGroup == 0 {
+		return r.to.Wait(context.Background(), ticket)
+	}
+	return nil
 }
 
 const (

@@ -1,0 +1,8 @@
+package disk
+
+// SettlingAt returns options of a journal that settles as often as after so many
+// bytes.
+func (o Options) SettlingAt(bytes int) Options {
+	o.settleAt = bytes
+	return o
+}
