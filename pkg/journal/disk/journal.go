@@ -177,6 +177,7 @@ func (j *Journal) open(claimed uint64) (err error) {
 	j.reading.Add(1)
 	defer j.reading.Add(-1)
 	o := fitted(options(j.seals, j.logger(), j.meetDamage), j.seals, j.dir)
+	j.settleAt = min(j.settleAt, int(o.MemTableSize/2))
 	j.met.listen(o.EventListener)
 	if j.db, err = openEngine(j.dir, o); err != nil {
 		return openError(j.dir, j.seals.lastOpened(), err)

@@ -20,9 +20,10 @@ import (
 // opened.
 const majorVersion = pebble.FormatTableFormatV6
 
-// options are how Pebble is run: write much, read once at the start. Memory
-// tables are large, so that keys that are written often reach the disk once, and
-// there are enough of them that a compaction stops nobody.
+// options are how Pebble is run: write much, read once at the start. A memory table
+// takes what is settled at a time and its scripts; there are enough of them that a
+// compaction stops nobody, and no more, for Pebble keeps as many files of its log to
+// be written anew, and one.
 //
 // damaged is called when a block is read that is not what was written. Pebble's own
 // answer is to end the process.
@@ -30,8 +31,8 @@ func options(fsys vfs.FS, logger pebble.Logger, damaged func(pebble.DataCorrupti
 	o := &pebble.Options{
 		FS: fsys, Logger: logger, FormatMajorVersion: majorVersion,
 		CacheSize:                   8 << 20,
-		MemTableSize:                32 << 20,
-		MemTableStopWritesThreshold: 4,
+		MemTableSize:                16 << 20,
+		MemTableStopWritesThreshold: 3,
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               64 << 20,
 		EventListener:               &pebble.EventListener{},

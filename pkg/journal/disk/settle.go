@@ -27,7 +27,7 @@ import (
 // scripts, the later over the earlier. So it makes no difference how far the
 // settler came before a crash: it writes what the scripts say, and they are there
 // until all of it is written.
-const settleBytes = 8 << 20 // of scripts, settled at a time
+const settleBytes = 8 << 20 // of scripts, settled at a time; less on a small volume
 
 // settleBatch is how much is written to Pebble at once, so that groups do not wait
 // for long behind it.
@@ -76,7 +76,8 @@ func (j *Journal) settleRipe(least int) {
 // settleRest settles all that is left, if there is room for it: tables in which
 // every entry has its own key lose the least when a block of them is damaged.
 func (j *Journal) settleRest() {
-	const room = 4 * settleBytes // for the log, the table, and an entry of the greatest size
+	// For the log, the table, and an entry of the greatest size.
+	room := 2*uint64(j.settleAt) + 2*kv.MaxValueLen
 	usage, err := j.seals.GetDiskUsage(j.dir)
 	if err == nil && usage.AvailBytes < room {
 		return
