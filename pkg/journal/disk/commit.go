@@ -89,7 +89,7 @@ func (j *Journal) commit(g *group) error {
 		return err
 	}
 	j.met.groups.Inc()
-	j.met.records.Add(float64(g.batch.Count()))
+	j.met.records.Add(float64(g.count))
 	j.met.bytes.Add(float64(g.batch.Len()))
 	if err := j.db.ApplyNoSyncWait(g.batch, pebble.Sync); err != nil {
 		return err

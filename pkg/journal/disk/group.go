@@ -13,6 +13,7 @@ import (
 type group struct {
 	batch  *pebble.Batch
 	script []byte         // its entries, one after the other
+	count  int            // of them
 	last   journal.Ticket // greatest one in it
 	runs   []run          // places in sequences, in their order
 	number uint64         // counts groups over the journal's life; set when it is committed
@@ -40,7 +41,10 @@ func (g *group) isEmpty() bool { return g.last == 0 }
 func (g *group) isFull() bool  { return len(g.script) >= groupBytes }
 
 // add appends an entry.
-func (g *group) add(e *kv.Entry) { g.script = appendLine(g.script, e) }
+func (g *group) add(e *kv.Entry) {
+	g.script = appendLine(g.script, e)
+	g.count++
+}
 
 // note takes down that a change was received.
 func (g *group) note(origin, seq uint64, stamp hlc.Timestamp) {

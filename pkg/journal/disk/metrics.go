@@ -21,8 +21,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		registerer: r,
 		groups:     counter("groups_total", "Groups of changes written to the journal; each is one sync with fsync = always."),
-		records:    counter("records_total", "Records written to the journal."),
-		bytes:      counter("bytes_total", "Bytes of records written to the journal."),
+		records:    counter("records_total", "Entries written to the journal."),
+		bytes:      counter("bytes_total", "Bytes of groups written to the journal."),
 		damage:     counter("damage_total", "How often a block of the journal was read that is not what was written. The node has to be started anew, which saves what can be read."),
 		stalls:     counter("write_stalls_total", "How often writes had to wait for the engine's background work."),
 		stalled:    counter("write_stall_seconds_total", "How long writes had to wait for the engine's background work."),
