@@ -45,10 +45,9 @@ func (n *Node) openDiskspace(logger *slog.Logger) error {
 	return nil
 }
 
-// journalFS is where the journal lies. A write of it that finds no space, because
-// others filled the disk faster than it was looked at, gets that of the ballast: the
-// storage engine cannot go on after an error.
-func (n *Node) journalFS() vfs.FS { return vfs.OnDiskFull(vfs.Default, n.room.watcher.Relieve) }
+// journalFS is where the journal lies: files that take what is in reserve when others
+// have filled the disk faster than it was looked at.
+func (n *Node) journalFS() vfs.FS { return n.room.watcher.EngineFS() }
 
 // heedDiskspace makes a node that starts on a full disk refuse writes from its first
 // connection on.

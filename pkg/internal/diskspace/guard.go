@@ -77,7 +77,7 @@ type Order uint8
 
 const (
 	Keep   Order = iota // leave it there, or away
-	Remove              // delete it: its space is needed
+	Remove              // delete it at the start: the disk is nearly full
 	Make                // write it
 )
 

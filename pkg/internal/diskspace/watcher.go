@@ -73,7 +73,7 @@ func Open(o Options) (*Watcher, error) {
 		return nil, err
 	}
 	w.state.Reserved = there
-	if w.take(space) == Remove {
+	if w.take(space) == Remove { // what opens files here does not ask for relief
 		w.release("the disk is full")
 		if space, err := w.space(); err == nil {
 			w.take(space)
@@ -180,10 +180,7 @@ func (w *Watcher) look() {
 		return
 	}
 	w.blind.Store(false)
-	switch w.take(space) {
-	case Remove:
-		w.release("the disk is full")
-	case Make:
+	if w.take(space) == Make {
 		w.fill()
 	}
 }

@@ -126,7 +126,7 @@ func run(t *testing.T, w *Watcher) {
 }
 
 // A disk fills, to the brim, and has space again: each is told once, and the ballast
-// goes and comes back.
+// goes when a write needs it, not before, and comes back.
 func TestWatcher(t *testing.T) {
 	fs, told := newSmallFS(t, 1<<30), &changes{} // Low 256, Clear 320, Ballast 16 MiB
 	registry := prometheus.NewRegistry()
@@ -142,7 +142,12 @@ func TestWatcher(t *testing.T) {
 		t.Errorf("full: %+v", w.State())
 	}
 	fs.others.Store(1020 * mib)
-	poll.Until(t, patience, func() bool { return fs.ballast() == 0 && !w.State().Reserved && w.State().Free == 4*mib }, "the ballast is gone")
+	poll.Until(t, patience, func() bool { return w.State().Free == 0 }, "the brim is seen")
+	if fs.ballast() != 16*mib {
+		t.Error("the ballast went though no write asked for it: who fills the disk would have it")
+	}
+	w.Relieve()
+	poll.Until(t, patience, func() bool { return fs.ballast() == 0 && !w.State().Reserved }, "the ballast is gone")
 	fs.others.Store(700 * mib) // 324 free: not full any more, not enough for the ballast
 	poll.Until(t, patience, told.are(false, true, false), "space is told")
 	fs.others.Store(600 * mib)
@@ -212,13 +217,23 @@ func TestRelieveLetsAWriteGoOn(t *testing.T) {
 		t.Fatal("no ballast")
 	}
 	fs.others.Store(fs.total - 16*mib)
-	f, err := vfs.OnDiskFull(fs, w.Relieve).Create(fs.PathJoin(dir, "log"), vfs.WriteCategoryUnspecified)
+	engine := w.EngineFS()
+	if _, err := engine.Create(fs.PathJoin(dir, "000007.sst"), vfs.WriteCategoryUnspecified); !vfs.IsNoSpaceError(err) {
+		t.Errorf("a table on a full disk: %v", err)
+	}
+	if fs.ballast() == 0 {
+		t.Error("a table got the space in reserve")
+	}
+	f, err := engine.Create(fs.PathJoin(dir, "000008.log"), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	if _, err := f.Write(make([]byte, mib)); err != nil {
 		t.Errorf("a write on a full disk with a ballast: %v", err)
+	}
+	if _, err := engine.Create(fs.PathJoin(dir, "000009.sst"), vfs.WriteCategoryUnspecified); !vfs.IsNoSpaceError(err) {
+		t.Errorf("a table in what is left for the log: %v", err)
 	}
 	if s := w.State(); !s.Full || s.Reserved || fs.ballast() != 0 {
 		t.Errorf("%+v", s)
