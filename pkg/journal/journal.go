@@ -74,3 +74,13 @@ type Journal interface {
 	// last sync's error. Further calls do nothing and return nil.
 	Close() error
 }
+
+// BatchLoader is what a Journal may be besides: one that hands over what it holds in
+// batches, which are faster to take in.
+type BatchLoader interface {
+	// LoadBatches is Load with many entries at a time. They are valid during the
+	// call only.
+	LoadBatches(fn func([]kv.Entry) error) error
+	// Expected estimates how many entries there are.
+	Expected() int64
+}

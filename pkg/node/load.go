@@ -29,7 +29,10 @@ type loading struct {
 	done  atomic.Int64
 }
 
-var _ journal.Journal = (*loading)(nil)
+var (
+	_ journal.Journal     = (*loading)(nil)
+	_ journal.BatchLoader = (*loading)(nil)
+)
 
 func newLoading(ctx context.Context, j *disk.Journal, log *slog.Logger) *loading {
 	l := &loading{Journal: j, ctx: ctx, log: log, index: antientropy.NewLoaded(), begun: time.Now()}
@@ -42,8 +45,11 @@ const (
 	minLoadRated = 100 * time.Millisecond // before it, no rate is told
 )
 
-// Load is part of journal.Journal.
-func (l *loading) Load(fn func(*kv.Entry) error) error {
+// Expected is part of journal.BatchLoader.
+func (l *loading) Expected() int64 { return l.total }
+
+// LoadBatches is part of journal.BatchLoader.
+func (l *loading) LoadBatches(fn func([]kv.Entry) error) error {
 	g, ctx := errgroup.WithContext(l.ctx)
 	scanned, held := make(chan *loadBatch, loadAhead), make(chan *loadBatch, loadAhead)
 	spare := make(chan *loadBatch, 3*loadAhead)
@@ -86,13 +92,11 @@ func (l *loading) scan(ctx context.Context, spare <-chan *loadBatch, scanned cha
 }
 
 // fill hands what was scanned to the replica.
-func (l *loading) fill(ctx context.Context, fn func(*kv.Entry) error, scanned <-chan *loadBatch, held chan<- *loadBatch) error {
+func (l *loading) fill(ctx context.Context, fn func([]kv.Entry) error, scanned <-chan *loadBatch, held chan<- *loadBatch) error {
 	told := l.begun
 	for b := range scanned {
-		for i := range b.entries {
-			if err := fn(&b.entries[i]); err != nil {
-				return err
-			}
+		if err := fn(b.entries); err != nil {
+			return err
 		}
 		l.done.Add(int64(len(b.entries)))
 		if now := time.Now(); now.Sub(told) >= loadTold {
