@@ -85,6 +85,7 @@ func (j *Journal) take(ripe bool) (*group, groupState) {
 // commit writes a group to the log and applies it. When it returns, the sync is on
 // its way.
 func (j *Journal) commit(g *group) error {
+	j.awaitSettler()
 	if err := g.seal(j.moved(g.runs), j.mark, j.synced.Load()); err != nil {
 		return err
 	}

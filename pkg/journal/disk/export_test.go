@@ -6,3 +6,6 @@ func (o Options) SettlingAt(bytes int) Options {
 	o.settleAt = bytes
 	return o
 }
+
+// Backlog shows tests how many bytes wait for the settler.
+func (j *Journal) Backlog() int64 { return j.backlog.Load() }

@@ -60,7 +60,10 @@ type Journal struct {
 	damaged atomic.Pointer[DamageError] // the first one that was met
 	reading atomic.Int32                // how many read on purpose: opening, Load
 
-	ripe     chan struct{} // capacity 1: for the settler
+	ripe       chan struct{} // capacity 1: for the settler
+	relief     chan struct{} // capacity 1: from the settler
+	backlog    atomic.Int64  // bytes of scripts since the start that are not settled
+	unsettling atomic.Bool   // the settler has met an error and leaves scripts as they are
 	settleAt int           // bytes of scripts
 	settled  uint64        // groups up to it are settled; of the settler alone
 	scripts  scripts       // that are being settled; of the settler alone
@@ -124,7 +127,7 @@ func newJournal(dir string, o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		dir: dir, fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
-		wake: make(chan struct{}, 1), ripe: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
+		wake: make(chan struct{}, 1), ripe: make(chan struct{}, 1), relief: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
 		settleAt: settleBytes,
 	}
 	if o.settleAt > 0 {

@@ -33,8 +33,37 @@ const settleBytes = 8 << 20 // of scripts, settled at a time; less on a small vo
 // for long behind it.
 const settleBatch = 512 << 10
 
+// mostUnsettled is how many times what is settled at a time may wait for the
+// settler. Beyond it groups wait: or a start would have to read and sort whatever the
+// settler is behind, in memory.
+const mostUnsettled = 8
+
+// awaitSettler returns when the settler is not too far behind, or does not work any
+// more.
+func (j *Journal) awaitSettler() {
+	for j.backlog.Load() > int64(mostUnsettled*j.settleAt) && !j.unsettling.Load() {
+		j.met.stalls.Inc()
+		select {
+		case <-j.relief:
+		case <-j.broken:
+			return
+		case <-j.stop: // what is left is settled by Close
+			return
+		}
+	}
+}
+
+// relieve tells the committer that the settler has got on, or has given up.
+func (j *Journal) relieve() {
+	select {
+	case j.relief <- struct{}{}:
+	default:
+	}
+}
+
 // noteUnsettled tells the settler when there is enough to do.
 func (j *Journal) noteUnsettled(n int) {
+	j.backlog.Add(int64(n))
 	if j.unsettled += n; j.unsettled < j.settleAt {
 		return
 	}
@@ -68,8 +97,11 @@ func (j *Journal) settleRipe(least int) {
 		})
 		if err != nil { // what the scripts say stays there, and is read
 			j.log.Error("changes stay in the log", "err", err)
+			j.unsettling.Store(true)
+			j.relieve()
 			return
 		}
+		j.relieve()
 	}
 }
 
@@ -97,6 +129,7 @@ func (j *Journal) settle(least int) (more bool, err error) {
 		return false, err
 	}
 	j.settled = s.last
+	j.backlog.Add(-int64(len(s.slab)))
 	return true, nil
 }
 

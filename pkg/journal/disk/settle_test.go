@@ -1,12 +1,14 @@
 package disk_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
+	"merklekv/pkg/hlc"
 	"merklekv/pkg/journal"
 	"merklekv/pkg/journal/disk"
 	"merklekv/pkg/kv"
@@ -78,5 +80,28 @@ func checkOrder(t *rapid.T, j loader, want map[string]string) {
 		return merkle.CompareNames([]byte(a), nil, []byte(b), nil)
 	}) {
 		t.Errorf("loaded in the order %q", names)
+	}
+}
+
+// However fast entries are appended, what the settler is behind stays within bounds:
+// the next start reads and sorts that in memory.
+func TestTheSettlerIsNeverFarBehind(t *testing.T) {
+	const settleAt, value = 4 << 10, 512
+	j := open(t, t.TempDir(), disk.Options{Fsync: disk.Never}.SettlingAt(settleAt))
+	most := int64(0)
+	for i := range 2000 {
+		ticket := j.Append(&kv.Change{Origin: 1, Seq: uint64(i + 1), Entry: kv.Entry{
+			Key: fmt.Appendf(nil, "key%d", i%100), Value: make([]byte, value), Version: kv.Version{HLC: hlc.Timestamp(i + 1), Instance: 1},
+		}})
+		if err := j.Wait(t.Context(), ticket); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, j.Backlog())
+	}
+	if bound := int64(8*settleAt + 4*value); most > bound {
+		t.Errorf("%d bytes waited for the settler, at most %d may", most, bound)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
