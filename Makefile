@@ -123,7 +123,8 @@ seeds: ## as many simulated clusters as two minutes allow, and 200 with the race
 	go test -race -count=1 -run 'TestSeeds$$' ./test/sim -sim.for 1s -sim.least 200
 
 .PHONY: kills
-kills: ## KILLS (300) times: write to a node, kill -9, start it again, look for what was acknowledged
+kills: ## KILLS (300) times: write to a node, kill -9, start it again, look for what was acknowledged; journals after power cuts and flipped bits
+	go test -count=1 -run 'TestCrashImages|TestFlippedBytes' ./pkg/journal/disk
 	go test -v -count=1 -timeout 30m -parallel 4 -run Kill ./test/durability -durability.kills $(or $(KILLS),300)
 
 .PHONY: cluster

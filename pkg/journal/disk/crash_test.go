@@ -21,11 +21,17 @@ import (
 // crashImagesEnv is how many crash images TestCrashImages opens for each fsync.
 const crashImagesEnv = "MERKLEKV_TEST_CRASH_IMAGES"
 
-const imagesInCI = 40
+const (
+	imagesInCI     = 40
+	imagesWithRace = 8
+)
 
 func imagesWanted(t *testing.T) int {
 	text := os.Getenv(crashImagesEnv)
-	if text == "" {
+	switch {
+	case text == "" && raceEnabled:
+		return imagesWithRace
+	case text == "":
 		return imagesInCI
 	}
 	n, err := strconv.Atoi(text)

@@ -111,10 +111,12 @@ func kindOf(file string) string {
 func positions(t *testing.T, files vfs.FS, file string) (at []int64) {
 	info, err := files.Stat(files.PathJoin(dirOf, file))
 	mustDo(t, err)
-	const edge = 6
-	size, stride := info.Size(), info.Size()/30+1
-	if os.Getenv(everyByteEnv) != "" {
+	edge, size, stride := int64(6), info.Size(), info.Size()/30+1
+	switch {
+	case os.Getenv(everyByteEnv) != "":
 		stride = 1
+	case raceEnabled:
+		edge, stride = 1, info.Size()/6+1
 	}
 	for i := int64(0); i < size; {
 		at = append(at, i)

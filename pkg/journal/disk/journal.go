@@ -64,9 +64,9 @@ type Journal struct {
 	relief     chan struct{} // capacity 1: from the settler
 	backlog    atomic.Int64  // bytes of scripts since the start that are not settled
 	unsettling atomic.Bool   // the settler has met an error and leaves scripts as they are
-	settleAt int           // bytes of scripts
-	settled  uint64        // groups up to it are settled; of the settler alone
-	scripts  scripts       // that are being settled; of the settler alone
+	settleAt   int           // bytes of scripts
+	settled    uint64        // groups up to it are settled; of the settler alone
+	scripts    scripts       // that are being settled; of the settler alone
 
 	// Of the committer alone.
 	unsettled int // bytes of scripts since the settler was last told
