@@ -76,7 +76,7 @@ func (j *Journal) take(ripe bool) (*group, groupState) {
 			j.urgent = false
 		}
 		j.number++
-		g.number = j.number
+		g.number, g.begun = j.number, time.Now()
 		return g, groupDue
 	}
 	return nil, groupNever // not reached: one is always pending

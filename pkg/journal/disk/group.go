@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"time"
+
 	"github.com/cockroachdb/pebble/v2"
 
 	"merklekv/pkg/hlc"
@@ -17,6 +19,7 @@ type group struct {
 	last   journal.Ticket // greatest one in it
 	runs   []run          // places in sequences, in their order
 	number uint64         // counts groups over the journal's life; set when it is committed
+	begun  time.Time      // when that was
 	done   chan struct{}  // closed when it is durable, or never will be
 	err    error          // why it never will; set before done is closed
 }

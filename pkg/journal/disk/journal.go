@@ -57,14 +57,17 @@ type Journal struct {
 	failure error
 	tell    func(error) // whom a failure is told, once; nil before it is opened and after
 
-	damaged atomic.Pointer[DamageError] // the first one that was met
-	reading atomic.Int32                // how many read on purpose: opening, Load
+	damaged  atomic.Pointer[DamageError] // the first one that was met
+	opening  atomic.Bool
+	troubles atomic.Int64 // errors of the engine's work in the background
+	reading  atomic.Int32 // how many read on purpose: opening, Load
 
 	ripe       chan struct{} // capacity 1: for the settler
 	relief     chan struct{} // capacity 1: from the settler
 	backlog    atomic.Int64  // bytes of scripts since the start that are not settled
 	unsettling atomic.Bool   // the settler has met an error and leaves scripts as they are
 	settleAt   int           // bytes of scripts
+	found      uint64        // number of the last group when the journal was opened
 	settled    uint64        // groups up to it are settled; of the settler alone
 	scripts    scripts       // that are being settled; of the settler alone
 
@@ -83,7 +86,11 @@ const (
 	lazyDelay  = 10 * time.Millisecond // how long what nobody waits for is gathered
 	syncEvery  = time.Second           // with fsync = interval
 	flushLimit = 5 * time.Second       // for writing the last table when the journal is closed
+	closeLimit = 15 * time.Second      // for all of Close, on a disk that does not answer
 )
+
+// errNoAnswer is why a journal is given up that cannot be closed.
+var errNoAnswer = errors.New("it does not answer")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -182,6 +189,9 @@ func (j *Journal) open(claimed uint64) (err error) {
 	o := fitted(options(j.seals, j.logger(), j.meetDamage), j.seals, j.dir)
 	j.settleAt = min(j.settleAt, int(o.MemTableSize/2))
 	j.met.listen(o.EventListener)
+	o.EventListener.BackgroundError = j.meetTrouble
+	j.opening.Store(true)
+	defer j.opening.Store(false)
 	if j.db, err = openEngine(j.dir, o); err != nil {
 		return openError(j.dir, j.seals.lastOpened(), err)
 	}
@@ -193,6 +203,7 @@ func (j *Journal) open(claimed uint64) (err error) {
 		j.vec.Adopt(m.Origin, vector.Mark{Seq: m.Seq, HLC: m.Stamp})
 	}
 	j.synced.Store(j.number)
+	j.found = j.number
 	j.queue = []*group{newGroup(j.db)}
 	return nil
 }
@@ -363,7 +374,30 @@ func (j *Journal) force() error {
 	return nil
 }
 
-// Close is part of journal.Journal.
+// Queued returns the bytes that were appended and are not durable yet. They lie in
+// memory: who appends what nobody waits for has to stop when they are many.
+func (j *Journal) Queued() (bytes int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, g := range j.queue {
+		bytes += int64(len(g.script))
+	}
+	return bytes
+}
+
+// Waiting returns for how long the oldest changes have been on their way to the disk,
+// 0 when none are.
+func (j *Journal) Waiting() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.queue) == 0 || j.queue[0].number == 0 {
+		return 0
+	}
+	return time.Since(j.queue[0].begun)
+}
+
+// Close is part of journal.Journal. On a disk that does not answer it gives up after
+// 15 s, with an error that wraps ErrFailed.
 func (j *Journal) Close() error {
 	first := false
 	j.closing.Do(func() {
@@ -382,6 +416,8 @@ func (j *Journal) Close() error {
 }
 
 func (j *Journal) close() error {
+	watchdog := time.AfterFunc(closeLimit, func() { j.fail(errNoAnswer) })
+	defer watchdog.Stop()
 	// In a journal that fails they may wait for Pebble for ever.
 	_ = j.unlessFailed(func() error { j.working.Wait(); return nil })
 	j.met.close()
@@ -389,7 +425,9 @@ func (j *Journal) close() error {
 		// Pebble may hold its locks for ever. The process is about to end.
 		return err
 	}
-	j.settleRest()
+	if err := j.unlessFailed(func() error { j.settleRest(); return nil }); err != nil {
+		return err
+	}
 	j.flush()
 	if err := j.unlessFailed(j.db.Close); err != nil {
 		return fmt.Errorf("close journal: %w", damage(err))

@@ -86,6 +86,8 @@ func openError(dir, file string, err error) error {
 		return fmt.Errorf("%w: %s: %w", ErrNewer, dir, err)
 	case errors.Is(err, pebble.ErrDBNotPristine):
 		return &DamageError{File: dir, Err: errors.New("the file that says its format (marker.format-version.*) is missing")}
+	case errors.Is(err, fs.ErrNotExist) && !pebble.IsCorruptionError(err):
+		return &DamageError{File: dir, Err: fmt.Errorf("a file is missing: %w", err)}
 	case pebble.IsCorruptionError(err):
 		return damageIn(file, err)
 	case strings.Contains(file, "OPTIONS-") && !isSystem(err):
@@ -108,7 +110,7 @@ func (j *Journal) meetDamage(info pebble.DataCorruptionInfo) {
 	j.met.damage.Inc()
 	if j.damaged.CompareAndSwap(nil, &DamageError{File: info.Path, Err: info.Details}) {
 		j.log.Error("a file of the journal is damaged; start the node anew, which saves what can be read",
-			"file", info.Path, "err", info.Details)
+			"file", info.Path, "err", info.Details.Error()) // not with the stack that comes with it
 	}
 	if j.reading.Load() > 0 {
 		return
@@ -117,6 +119,23 @@ func (j *Journal) meetDamage(info pebble.DataCorruptionInfo) {
 	case <-j.stop:
 	case <-j.broken:
 	case <-time.After(damagePause):
+	}
+}
+
+const (
+	troubleTold = 100 // of the errors of the engine's background work, each so many-th is logged
+	troubleMost = 50  // errors with which an opening is given up
+)
+
+// meetTrouble takes in that work in the background came to nothing. The engine tries
+// it again, at once and for ever; while the journal is opened nobody could stop it.
+func (j *Journal) meetTrouble(err error) {
+	n := j.troubles.Add(1)
+	if n%troubleTold == 1 {
+		j.log.Error("the storage engine's work in the background failed, it is tried again", "times", n, "err", err.Error())
+	}
+	if n >= troubleMost && j.opening.Load() && !pebble.IsCorruptionError(err) { // that is found by reading
+		go j.fail(fmt.Errorf("tables cannot be written: %w", err)) // the engine holds locks here
 	}
 }
 

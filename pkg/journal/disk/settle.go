@@ -76,6 +76,7 @@ func (j *Journal) noteUnsettled(n int) {
 
 // settleAll settles until the journal is closed or fails.
 func (j *Journal) settleAll() {
+	j.settleRipe(1) // what a process that died has left: in tables, scripts would be lost whole by one bad block
 	for {
 		select {
 		case <-j.stop:
@@ -121,6 +122,7 @@ func (j *Journal) settleRest() {
 // there may be as many again.
 func (j *Journal) settle(least int) (more bool, err error) {
 	s := &j.scripts
+	s.before = j.found
 	if err := s.gather(j.db, j.settled+1, j.settleAt); err != nil || len(s.slab) < least {
 		return false, err
 	}
@@ -129,7 +131,7 @@ func (j *Journal) settle(least int) (more bool, err error) {
 		return false, err
 	}
 	j.settled = s.last
-	j.backlog.Add(-int64(len(s.slab)))
+	j.backlog.Add(-int64(s.fresh))
 	return true, nil
 }
 
@@ -163,6 +165,9 @@ type scripts struct {
 	slab  []byte
 	lines []line
 	last  uint64 // number of the last group
+
+	before uint64 // groups up to it are older than this start
+	fresh  int    // bytes of the others
 }
 
 // line is where an entry lies.
@@ -174,7 +179,7 @@ type line struct {
 // gather reads the scripts of groups from a number on, until they have so many
 // bytes.
 func (s *scripts) gather(db *pebble.DB, from uint64, enough int) error {
-	s.slab, s.lines, s.last = s.slab[:0], s.lines[:0], 0
+	s.slab, s.lines, s.last, s.fresh = s.slab[:0], s.lines[:0], 0, 0
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: scriptKey(from), UpperBound: []byte{kindScript + 1}})
 	if err != nil {
 		return fmt.Errorf("read journal: %w", damage(err))
@@ -198,6 +203,9 @@ func (s *scripts) add(key, script []byte) error {
 	s.last = be.Uint64(key[1:])
 	at := len(s.slab)
 	s.slab = append(s.slab, script...)
+	if s.last > s.before {
+		s.fresh += len(script)
+	}
 	for rest := s.slab[at:]; len(rest) > 0; {
 		s.lines = append(s.lines, line{at: uint64(len(s.slab) - len(rest))})
 		var ok bool
