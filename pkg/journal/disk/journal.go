@@ -44,10 +44,12 @@ type Journal struct {
 	wake    chan struct{} // capacity 1: for the committer
 	flight  chan *group   // from the committer to the syncer
 	stop    chan struct{} // closed by Close
-	broken  chan struct{} // closed when the journal fails
-	working sync.WaitGroup
-	closing sync.Once
-	closed  error // of Close
+
+	closeAfter time.Duration // when Close gives up
+	broken     chan struct{} // closed when the journal fails
+	working    sync.WaitGroup
+	closing    sync.Once
+	closed     error // of Close
 
 	mu      sync.Mutex
 	queue   []*group // not durable, in order; the last one is pending
@@ -135,7 +137,7 @@ func newJournal(dir string, o Options) (*Journal, error) {
 	j := &Journal{
 		dir: dir, fsync: o.Fsync, log: o.Logger.With("component", "journal"), mark: found.mark,
 		wake: make(chan struct{}, 1), ripe: make(chan struct{}, 1), relief: make(chan struct{}, 1), flight: make(chan *group, 1), stop: make(chan struct{}), broken: make(chan struct{}), vec: vector.New(),
-		settleAt: settleBytes,
+		settleAt: settleBytes, closeAfter: closeLimit,
 	}
 	if o.settleAt > 0 {
 		j.settleAt = o.settleAt
@@ -416,7 +418,7 @@ func (j *Journal) Close() error {
 }
 
 func (j *Journal) close() error {
-	watchdog := time.AfterFunc(closeLimit, func() { j.fail(errNoAnswer) })
+	watchdog := time.AfterFunc(j.closeAfter, func() { j.fail(errNoAnswer) })
 	defer watchdog.Stop()
 	// In a journal that fails they may wait for Pebble for ever.
 	_ = j.unlessFailed(func() error { j.working.Wait(); return nil })
