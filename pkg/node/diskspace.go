@@ -21,8 +21,11 @@ import (
 // diskSource is the name under which a full disk stops writes and intake.
 const diskSource = "disk"
 
-// errDiskFull is why a session ends, or none begins.
-var errDiskFull = errors.New("disk full")
+// Why a session ends, or none begins.
+var (
+	errDiskFull   = errors.New("disk full")
+	errDiskBehind = errors.New("the disk is slower than what comes")
+)
 
 // room is what there is on the disk of the data directory, and what needs it.
 type room struct {
@@ -127,9 +130,20 @@ func (r *room) breakLinks() {
 	}
 }
 
-// refuseFull refuses a session for want of space.
-func (n *Node) refuseFull(l *replication.Link) error {
-	refusal := &protocol.PeerError{Code: protocol.PeerCodePaused, Message: "the disk of " + n.config.NodeID + " is full"}
+// noRoom returns why this node takes in nothing now, nil if it does.
+func (n *Node) noRoom() error {
+	switch {
+	case n.room.isFull():
+		return errDiskFull
+	case n.behind.Load():
+		return errDiskBehind
+	}
+	return nil
+}
+
+// refuse refuses a session for want of room.
+func (n *Node) refuse(l *replication.Link, why error) error {
+	refusal := &protocol.PeerError{Code: protocol.PeerCodePaused, Message: n.config.NodeID + " takes nothing in: " + why.Error()}
 	return l.Send(protocol.FrameError, protocol.EncodeCBOR(refusal))
 }
 

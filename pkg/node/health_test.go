@@ -47,3 +47,15 @@ func TestPeerCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestDiskThatIsBehind(t *testing.T) {
+	behind := false
+	for i, step := range []struct {
+		queued int64
+		want   bool
+	}{{0, false}, {queuedHigh, false}, {queuedHigh + 1, true}, {queuedLow, true}, {queuedLow - 1, false}, {queuedLow, false}} {
+		if behind = isBehind(behind, step.queued); behind != step.want {
+			t.Errorf("step %d: %d bytes queued, behind %t", i, step.queued, behind)
+		}
+	}
+}

@@ -164,7 +164,13 @@ func (b *loadBatch) add(e *kv.Entry) {
 	b.entries = append(b.entries, c)
 }
 
-func (b *loadBatch) reset() { b.entries, b.slab = b.entries[:0], b.slab[:0] }
+// reset empties a batch. The memory of large values is given back.
+func (b *loadBatch) reset() {
+	b.entries, b.slab = b.entries[:0], b.slab[:0]
+	if cap(b.slab) > 4*loadBytes {
+		b.slab = nil
+	}
+}
 
 // next returns an empty batch.
 func next(spare <-chan *loadBatch) *loadBatch {

@@ -76,6 +76,7 @@ type Node struct {
 	starting  context.Context
 	loading   atomic.Pointer[loading] // while the journal is read
 	loaded    *antientropy.Loaded     // what was read, for the index
+	behind    atomic.Bool             // the disk is slower than what comes from peers
 	salvaged  *disk.Report            // of the start, nil unless the journal was damaged
 	opened    atomic.Bool             // New has made all parts
 	operators *layer                  // the port for operators, which answers from the beginning

@@ -182,7 +182,7 @@ func TestJournalThatCannotBeOpenedIsLeftAlone(t *testing.T) {
 		}
 	}
 	_, err = node.New(t.Context(), node.Options{Config: c})
-	for _, want := range []string{"MANIFEST-", "Nothing was changed", "merklekv data reseed --data-dir " + c.Storage.DataDir} {
+	for _, want := range []string{"MANIFEST-", "The journal was left as it is", "merklekv data reseed --yes --data-dir " + c.Storage.DataDir} {
 		if !errors.Is(err, disk.ErrDamaged) || !strings.Contains(err.Error(), want) {
 			t.Errorf("a damaged journal: %v, which does not say %q", err, want)
 		}

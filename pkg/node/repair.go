@@ -76,7 +76,7 @@ func (n *Node) repairPeers() []antientropy.PeerState {
 		}
 		s := antientropy.PeerState{
 			NodeID: p.NodeID, Instance: p.Instance, Address: p.Address, Live: p.Live && status.Ready, Comparable: p.ParamsEqual,
-			Hold:    status.Paused || n.room.isFull() || p.Head != nil && p.Head.Shut,
+			Hold:    status.Paused || n.noRoom() != nil || p.Head != nil && p.Head.Shut,
 			HeadAge: p.HeadAge, Pulling: status.Pulling > 0, Unfillable: unfillable[p.Instance],
 		}
 		for _, e := range p.Epochs {
@@ -108,8 +108,8 @@ func (n *Node) serveSession(ctx context.Context, l *replication.Link, open []byt
 		refusal := &protocol.PeerError{Code: protocol.PeerCodePaused, Message: "replication is disabled at " + n.config.NodeID}
 		return l.Send(protocol.FrameError, protocol.EncodeCBOR(refusal))
 	}
-	if n.room.isFull() {
-		return n.refuseFull(l)
+	if why := n.noRoom(); why != nil {
+		return n.refuse(l, why)
 	}
 	link := n.room.within(l)
 	defer link.release()
@@ -177,8 +177,8 @@ const busyFor = 5 * time.Second
 // something about. Where another one runs, which may be the client's own last that
 // is just ending at the peer, it waits a while.
 func (c comparer) session(ctx context.Context, host, port string, mode antientropy.Mode) (antientropy.Record, error) {
-	if mode != antientropy.Verify && c.room.isFull() {
-		return antientropy.Record{}, protocol.SyncFailed(errDiskFull.Error())
+	if why := c.noRoom(); mode != antientropy.Verify && why != nil {
+		return antientropy.Record{}, protocol.SyncFailed(why.Error())
 	}
 	address, begin, pause := net.JoinHostPort(host, port), time.Now(), 5*time.Millisecond
 	for {

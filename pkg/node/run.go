@@ -121,6 +121,7 @@ func (n *Node) layers() []*layer {
 		&layer{name: "repair", run: n.runRepair},
 		&layer{name: "membership", run: n.keepMembership},
 		&layer{name: "backups", run: n.runBackups},
+		&layer{name: "journal", run: n.watchJournal},
 		&layer{name: "disk space", run: n.watchDiskspace},
 		&layer{name: "memory", run: n.keepGoMemory},
 		&layer{name: "client port", run: n.serveClients},
