@@ -57,16 +57,19 @@ func inspect(fsys vfs.FS, dir string) (findings, error) {
 	return found, found.inspectLogs(fsys, dir)
 }
 
-// setLazy has the seal say how the log is synced from now on. What is in the log
-// was inspected, and the logs that are there are in tables before anything is
-// written to a new one.
+// setLazy has seals say how the log is synced from now on. That it is lazy has to
+// be known before anything is written to it. That it is not is said by the seals of
+// the next MANIFEST only: the one in force lists lazy logs, which a power failure may
+// have torn, until they are in tables. Pebble's first edit of a MANIFEST after it is
+// opened says that they all are, and it begins a new one for that edit, which comes
+// into force with it.
 func (f *findings) setLazy(fsys vfs.FS, lazy bool) error {
-	changed := f.lazy != lazy
+	before := f.lazy
 	f.lazy = lazy
-	if f.sealed == nil || !changed {
+	if f.sealed == nil || before || !lazy {
 		return nil
 	}
-	f.sealed.lazy = lazy
+	f.sealed.lazy = true
 	return f.sealed.write(fsys, f.name)
 }
 
