@@ -123,11 +123,11 @@ func storageKeys() []Key {
 	return []Key{
 		{Name: "storage.memory_limit_mb", Kind: Int, Unit: "MiB", Min: 1, Max: maxMiB, Reloadable: true,
 			Meaning: "what clients' writes may fill; replicated changes are applied beyond it"},
-		{Name: "storage.persistence_enabled", Kind: Bool,
+		{Name: "storage.persistence_enabled", Kind: Bool, Flag: "persist",
 			Meaning: "keep the data on disk, so that they outlive the process and the machine's restart"},
 		{Name: "storage.data_dir", Flag: "data-dir", check: checkPath,
 			Meaning: "directory that holds the data; made if it is not there, for one node alone"},
-		{Name: "storage.fsync", Choices: []string{"always", "interval", "never"},
+		{Name: "storage.fsync", Flag: "fsync", Choices: []string{"always", "interval", "never"},
 			Meaning: "what an acknowledged write has behind it: with always it was forced to the disk, together with all that " +
 				"waited; with interval it was handed to the system, which outlives a killed process, and is forced to the disk " +
 				"within a second; with never it was handed to the system, which writes it when it likes"},

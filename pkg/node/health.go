@@ -61,7 +61,7 @@ func (n *Node) checks() []admin.Check {
 func cloneCheck(dir string, c *replication.Clone) admin.Check {
 	return admin.Check{Name: "copy of " + c.NodeID, OK: true, Degraded: true, Detail: fmt.Sprintf(
 		"%s at %s runs on a copy of %s, or this node on a copy of its data; stop the one with the copy and run "+
-			"'merklekv data rename' with its node_id there", c.NodeID, c.Address, dir)}
+			"'merklekv data rename NODE_ID --yes' with its node_id there", c.NodeID, c.Address, dir)}
 }
 
 // nearlyFull is the fraction of the memory limit that is left when a node counts

@@ -134,7 +134,7 @@ func (c *Core) rivalAlive(r *rival) {
 }
 
 // cloneRemedy is what an operator does about a copied volume.
-const cloneRemedy = "on the copy, with its node stopped, run `merklekv data rename` and `merklekv data reseed`"
+const cloneRemedy = "with the copy's node stopped, `merklekv data rename NODE_ID --yes` makes the copy a data directory of its own"
 
 // cloneAlive takes in the proof that a node runs, under another node_id, on a copy
 // of this node's volume, or this node on a copy of its. Which one is the copy, nobody

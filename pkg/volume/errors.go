@@ -35,7 +35,7 @@ type WrongNodeError struct {
 // Error names the directory, both nodes, and what can be done.
 func (e *WrongNodeError) Error() string {
 	return fmt.Sprintf("data directory %q belongs to node %q, and node_id is %q: set node_id to %q, "+
-		"or storage.data_dir to the directory of %q, or run \"merklekv data rename %s --data-dir %s\" to give the data to %q; "+
+		"or storage.data_dir to the directory of %q, or run \"merklekv data rename %s --yes --data-dir %s\" to give the data to %q; "+
 		"two nodes must never run on copies of one directory",
 		e.Dir, e.OnDisk, e.Configured, e.OnDisk, e.Configured, e.Configured, e.Dir, e.Configured)
 }

@@ -93,6 +93,6 @@ func decodeIdentity(data []byte, path string) (identity, error) {
 
 // damaged is the error of a volume.json that is not as it was written.
 func damaged(path, finding string) error {
-	return fmt.Errorf("%w: %s: %s; the journal beside it is not concerned: \"merklekv data rename NODE_ID\" "+
+	return fmt.Errorf("%w: %s: %s; the journal beside it is not concerned: \"merklekv data rename NODE_ID --yes\" "+
 		"with the node_id of this node writes a new one", ErrDamaged, path, finding)
 }

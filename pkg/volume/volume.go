@@ -157,7 +157,7 @@ var orphans = []string{journalName, clockName}
 func notVolume(dir string, names []string) error {
 	slices.Sort(names)
 	return fmt.Errorf("%w: %q holds %s, but no %s: if the journal in it is this node's, "+
-		"\"merklekv data rename NODE_ID --data-dir %s\" writes the identity anew; else set storage.data_dir to another directory",
+		"\"merklekv data rename NODE_ID --yes --data-dir %s\" writes the identity anew; else set storage.data_dir to another directory",
 		ErrNotVolume, dir, strings.Join(names, ", "), identityName, dir)
 }
 

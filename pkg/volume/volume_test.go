@@ -103,7 +103,7 @@ func TestOpenRefusesWhatIsNotItsOwn(t *testing.T) {
 		{name: "mount point", files: map[string]string{"lost+found/": ""}, ok: true},
 		{name: "beside others", files: map[string]string{"node.log": "", "backups/": ""}, ok: true},
 		{name: "lost clock", files: map[string]string{"clock": "", "node.log": ""}, says: "holds clock, but no volume.json"},
-		{name: "lost identity", files: map[string]string{"journal/": "", "clock": ""}, says: "data rename NODE_ID --data-dir"},
+		{name: "lost identity", files: map[string]string{"journal/": "", "clock": ""}, says: "data rename NODE_ID --yes --data-dir"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := strings.ReplaceAll(tc.name, " ", "-")
@@ -136,7 +136,7 @@ func TestOpenRefusesAnotherNode(t *testing.T) {
 	if !errors.As(err, &wrong) || *wrong != (WrongNodeError{Dir: "d", OnDisk: "n2", Configured: "n1"}) {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{`"d"`, `"n1"`, `"n2"`, "node_id", "storage.data_dir", "merklekv data rename n1 --data-dir d", "never"} {
+	for _, want := range []string{`"d"`, `"n1"`, `"n2"`, "node_id", "storage.data_dir", "merklekv data rename n1 --yes --data-dir d", "never"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in: %v", want, err)
 		}
