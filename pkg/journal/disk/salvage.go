@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/big"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -46,18 +47,23 @@ const (
 )
 
 // Salvage saves what can be read of a journal with damaged tables, which is not
-// open: it writes a new journal with all entries outside the damage and the vector,
-// sets the old directory aside as <dir>.damaged-<UTC time>, and puts the new one in
-// its place. Nothing is deleted. A crash at any moment leaves the old journal or the
-// new one, which the next Open finds.
+// open: it writes a new journal with all entries outside the damage, sets the old
+// directory aside as <dir>.damaged-<UTC time>, and puts the new one in its place.
+// Nothing of the old one is deleted. A crash at any moment leaves the old journal or
+// the new one, which the next Open finds.
 //
-// The vector says what was received, of which some is lost now: what is lost comes
-// back by comparing with the peers, not from their logs. Where a range cannot be
-// read, nothing of it is saved, not even what lies in a table that is whole: an
-// older version there would bring back what was deleted since.
+// Where a range cannot be read, nothing of it is saved, not even what lies in a
+// table that is whole: an older version there would bring back what was deleted
+// since. If anything is lost, the vector is not saved either: it says what was
+// received, and to whoever believes it a key that was lost does not exist, so that
+// the next APPEND to it would overwrite what the peers have. Without one a node
+// fetches everything from a peer before it serves.
 //
-// A journal whose log or MANIFEST is damaged cannot be salvaged, for what is left
-// would be an older state: the error is that of Open, and nothing is changed.
+// It refuses, with an error that wraps ErrDamaged, where what is left would be an
+// older state: a log or MANIFEST is damaged, as found by Open; the reserved key
+// cannot be read, whose truncation mark keeps dead what was truncated; or a script
+// cannot, which may be newer than any entry. It also refuses where there is no room
+// for a copy, with an error that wraps ENOSPC. After an error nothing has changed.
 func Salvage(dir string, o SalvageOptions) (Report, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -77,13 +83,19 @@ func Salvage(dir string, o SalvageOptions) (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	err = rescue(db, dir, &report, o)
+	// A number that cannot be read itself tells nothing.
+	if number, unread := readNumber(db); unread == nil && number < found.synced {
+		err = &DamageError{File: dir, Err: fmt.Errorf(
+			"the log says that group %d was on the disk, but it ends with group %d", found.synced, number)}
+	} else {
+		err = rescue(db, dir, &report, o)
+	}
 	if err := errors.Join(err, db.Close()); err != nil {
-		return report, fmt.Errorf("salvage %s: %w", dir, err)
+		return Report{}, fmt.Errorf("salvage %s: %w", dir, err)
 	}
 	report.Aside = dir + asideSuffix + time.Now().UTC().Format(asideTime)
 	if err := exchange(o.FS, dir, report.Aside); err != nil {
-		return report, fmt.Errorf("salvage %s: %w", dir, err)
+		return Report{}, fmt.Errorf("salvage %s: %w", dir, err)
 	}
 	o.Logger.Warn("the journal was damaged, and what can be read was saved; the rest comes from the peers",
 		"component", "journal", "entries", report.Entries, "ranges_lost", len(report.Lost), "files", report.Files, "aside", report.Aside)
@@ -92,10 +104,18 @@ func Salvage(dir string, o SalvageOptions) (Report, error) {
 
 // rescue writes what can be read into a new journal beside the old one.
 func rescue(db *pebble.DB, dir string, report *Report, o SalvageOptions) (err error) {
-	work := dir + salvagingSuffix
-	if err := o.FS.RemoveAll(work); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := discardAttempts(o.FS, dir); err != nil {
 		return err
 	}
+	if err := checkRoom(db, o.FS, dir); err != nil {
+		return err
+	}
+	work := dir + salvagingSuffix
+	defer func() {
+		if err != nil {
+			_ = o.FS.RemoveAll(work) // else the next attempt does it
+		}
+	}()
 	j, err := Open(work, Options{FS: o.FS})
 	if err != nil {
 		return err
@@ -105,8 +125,49 @@ func rescue(db *pebble.DB, dir string, report *Report, o SalvageOptions) (err er
 	return r.all()
 }
 
-// exchange puts the new journal in the place of the old one.
-func exchange(fsys vfs.FS, dir, aside string) error {
+// discardAttempts removes what earlier attempts left beside a journal that is still
+// there.
+func discardAttempts(fsys vfs.FS, dir string) error {
+	for _, suffix := range []string{salvagingSuffix, salvagedSuffix} {
+		if err := fsys.RemoveAll(dir + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDir(fsys, fsys.PathDir(dir))
+}
+
+// buffersOfCopy is how many memory tables a copy may need on the disk, as logs and
+// as tables that are not compacted yet, beside what it holds in the end.
+const buffersOfCopy = 8
+
+// checkRoom returns an error that wraps ENOSPC if the volume has not enough room for
+// a copy: Pebble would try for ever to write the table that does not fit.
+func checkRoom(db *pebble.DB, fsys vfs.FS, dir string) error {
+	usage, err := fsys.GetDiskUsage(fsys.PathDir(dir))
+	if err != nil {
+		return nil // where nobody can tell, it is tried
+	}
+	o := fitted(options(fsys, nil, nil), fsys, dir)
+	_, tables := size(db)
+	need := uint64(tables) + db.Metrics().MemTable.Size + buffersOfCopy*o.MemTableSize
+	if usage.AvailBytes < need {
+		return fmt.Errorf("%w for a copy of what can be read: it takes up to %d MiB, and %d MiB are free; make room and start again. Nothing was changed",
+			syscall.ENOSPC, need>>20+1, usage.AvailBytes>>20)
+	}
+	return nil
+}
+
+// exchange puts the new journal in the place of the old one. After an error either
+// is in its place, or a start puts the new one there.
+func exchange(fsys vfs.FS, dir, aside string) (err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
+		if _, there := fsys.Stat(dir); there == nil {
+			_ = discardAttempts(fsys, dir) // else the next attempt does it
+		}
+	}()
 	parent := fsys.PathDir(dir)
 	for _, move := range [][2]string{
 		{dir + salvagingSuffix, dir + salvagedSuffix}, // it is whole
@@ -159,7 +220,9 @@ func (r *rescuer) all() error {
 	if err := r.entries(); err != nil {
 		return err
 	}
-	// After the entries, so that it is never there without them.
+	if len(r.report.Lost) > 0 {
+		return nil
+	}
 	return r.between([]byte{kindVector}, []byte{kindVector + 1}, salvagePatience, func(key, value []byte) error {
 		m, err := decodeMark(key, value)
 		if err == nil {
@@ -170,12 +233,14 @@ func (r *rescuer) all() error {
 }
 
 // entries saves the entries. Where one of the scripts cannot be read, none is
-// known to be the newest, and all are lost.
+// known to be the newest.
 func (r *rescuer) entries() error {
 	var newer scripts
 	if err := newer.gather(r.db, 0, math.MaxInt); err != nil {
-		r.report.Lost = append(r.report.Lost, Range{})
-		return r.met(err)
+		if err := r.met(err); err != nil {
+			return err
+		}
+		return r.refuse("the latest changes cannot be read, and without them what can be read is an older state")
 	}
 	err := r.between([]byte{kindEntry}, []byte{kindEntry + 1}, salvagePatience, r.save)
 	if err != nil {
@@ -245,15 +310,41 @@ func (r *rescuer) between(from, to []byte, patience int, save func(key, value []
 	}
 	middle := r.split(from, to)
 	if middle == nil || patience == 0 {
-		if from[0] == kindEntry {
-			r.report.Lost = append(r.report.Lost, Range{From: keyOf(from), To: keyOf(to)})
-		}
-		return nil
+		return r.lose(from, to)
 	}
 	if err := r.between(from, middle, patience, save); err != nil {
 		return err
 	}
 	return r.between(middle, to, patience, save)
+}
+
+// The names of the reserved key's facets are all from the first of these to before
+// the second.
+var (
+	reservedFrom = []byte{kindEntry, 0, terminated}
+	reservedTo   = []byte{kindEntry, 0, terminated + 1}
+)
+
+// lose takes down that what is between two of Pebble's keys is lost. Items of the
+// vector that are lost do no harm: what they claimed is received again.
+func (r *rescuer) lose(from, to []byte) error {
+	if from[0] != kindEntry {
+		return nil
+	}
+	if bytes.Compare(from, reservedTo) < 0 && bytes.Compare(reservedFrom, to) < 0 {
+		return r.refuse("what says which keys were truncated (FLUSHDB) cannot be read, and without it they would all be there again")
+	}
+	r.report.Lost = append(r.report.Lost, Range{From: keyOf(from), To: keyOf(to)})
+	return nil
+}
+
+// refuse returns why nothing is to be saved, with the file that is to blame.
+func (r *rescuer) refuse(why string) error {
+	d := &DamageError{Err: errors.New(why)}
+	if n := len(r.report.Files); n > 0 {
+		d.File = r.report.Files[n-1]
+	}
+	return d
 }
 
 // scan saves what is in a range, from its beginning or from its end on. It returns
