@@ -115,18 +115,23 @@ func Rename(fsys vfs.FS, dir, nodeID string) error {
 }
 
 // Reseed sets the journal of a volume aside, whole, as journal.damaged-<UTC time>, and
-// returns where it is then; the next start begins with an empty one. Identity and
-// clock stay. It fails with ErrInUse, with what Open finds wrong with the identity,
+// returns where it is then; the next start begins with an empty one. What unfinished
+// salvaging left goes, lest that start takes it for the journal. Identity and clock
+// stay. It fails with ErrInUse, with what Open finds wrong with the identity,
 // and with an error that wraps fs.ErrNotExist when there is no journal.
 func Reseed(fsys vfs.FS, dir string) (aside string, err error) {
 	if _, err := readExisting(fsys, dir); err != nil {
 		return "", err
 	}
 	err = locked(fsys, dir, func() error {
+		journal, err := findJournal(fsys, dir)
+		if err != nil {
+			return fmt.Errorf("look for a journal: %w", err)
+		}
 		if aside, err = freeName(fsys, fsys.PathJoin(dir, asidePrefix+time.Now().UTC().Format("20060102T150405Z"))); err != nil {
 			return err
 		}
-		if err := fsys.Rename(fsys.PathJoin(dir, journalName), aside); err != nil {
+		if err := fsys.Rename(journal, aside); err != nil {
 			return fmt.Errorf("set the journal aside: %w", err)
 		}
 		return syncDir(fsys, dir)
@@ -135,6 +140,38 @@ func Reseed(fsys vfs.FS, dir string) (aside string, err error) {
 		return "", err
 	}
 	return aside, nil
+}
+
+// Names beside a journal whose salvaging was broken off (disk.Salvage): a copy that
+// is unfinished, and one that is whole, which a start takes if there is no journal.
+const (
+	salvagingName = journalName + ".salvaging"
+	salvagedName  = journalName + ".salvaged"
+)
+
+// findJournal returns the path of a volume's journal, which need not be there. Copies
+// of it that are not the journal are removed, durably.
+func findJournal(fsys vfs.FS, dir string) (journal string, err error) {
+	journal = fsys.PathJoin(dir, journalName)
+	salvaged := fsys.PathJoin(dir, salvagedName)
+	copies := []string{fsys.PathJoin(dir, salvagingName)}
+	there, err := exists(fsys, journal)
+	if err != nil {
+		return "", err
+	}
+	if there {
+		copies = append(copies, salvaged)
+	} else if there, err = exists(fsys, salvaged); err != nil {
+		return "", err
+	} else if there {
+		journal = salvaged // the damaged one was set aside already
+	}
+	for _, path := range copies {
+		if err := fsys.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return journal, syncDir(fsys, dir)
 }
 
 // freeName returns path, or path with a number after it, whichever is not there.

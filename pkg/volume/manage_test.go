@@ -139,3 +139,38 @@ func TestReseed(t *testing.T) {
 		t.Error("reseeded what is not there")
 	}
 }
+
+// Salvaging that was broken off leaves copies beside the journal, or the new journal
+// beside none. Reseed sets aside what the next start would have opened, and nothing
+// is left that it could take for a journal.
+func TestReseedAfterBrokenSalvage(t *testing.T) {
+	for name, c := range map[string]struct {
+		there []string
+		aside string // which one
+	}{
+		"unfinished":           {[]string{"journal", "journal.salvaging"}, "journal"},
+		"not in its place yet": {[]string{"journal", "journal.salvaged"}, "journal"},
+		"the old one is aside": {[]string{"journal.salvaged", "journal.damaged-20260102T030405.678Z"}, "journal.salvaged"},
+		"all":                  {[]string{"journal", "journal.salvaging", "journal.salvaged"}, "journal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			mustClose(t, mustOpen(t, vfs.Default, dir, "n1"), hlc.At(77))
+			for _, name := range c.there {
+				fill(t, vfs.Default, vfs.Default.PathJoin(dir, name), map[string]string{"1.log": name})
+			}
+			aside, err := Reseed(vfs.Default, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if data, err := read(vfs.Default, vfs.Default.PathJoin(aside, "1.log")); err != nil || string(data) != c.aside {
+				t.Errorf("set aside is %q, %v, want %q", data, err, c.aside)
+			}
+			for _, name := range []string{"journal", "journal.salvaging", "journal.salvaged"} {
+				if there, err := exists(vfs.Default, vfs.Default.PathJoin(dir, name)); err != nil || there {
+					t.Errorf("%s is there: %v, %v", name, there, err)
+				}
+			}
+		})
+	}
+}
