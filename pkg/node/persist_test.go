@@ -116,6 +116,11 @@ func TestDamagedJournalIsMendedByPeers(t *testing.T) {
 	}
 	flipInLargestTable(t, c.Storage.DataDir)
 	again := start(t, c).ready()
+	// It serves nothing before it has everything: a key that is lost here reads as
+	// absent, and what a client then writes would replace what the peer holds.
+	if got := again.do("DBSIZE"); got != "1999" {
+		t.Errorf("%s keys when it was ready, want 1999", got)
+	}
 	if said := again.readiness(); !strings.Contains(said, "it was damaged at the start") {
 		t.Errorf("readiness does not tell of the damage:\n%s", said)
 	}
@@ -186,5 +191,36 @@ func TestJournalThatCannotBeOpenedIsLeftAlone(t *testing.T) {
 		if !errors.Is(err, disk.ErrDamaged) || !strings.Contains(err.Error(), want) {
 			t.Errorf("a damaged journal: %v, which does not say %q", err, want)
 		}
+	}
+}
+
+// A journal that has lost the mark of a FLUSHDB is not opened: what the mark killed
+// would be there again.
+func TestFlushedKeysDoNotReturnFromADamagedJournal(t *testing.T) {
+	c := persistent(t, "alone")
+	n := start(t, c).ready()
+	for i := range 2000 {
+		n.do("SET key%04d value%d", i, i)
+	}
+	n.do("FLUSHDB")
+	if err := n.halt(); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := filepath.Glob(filepath.Join(c.Storage.DataDir, "journal", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("no tables: %v", err)
+	}
+	for _, name := range tables {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[20] ^= 1 // in the first block, where the reserved key's entries are
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := node.New(t.Context(), node.Options{Config: c}); !errors.Is(err, disk.ErrDamaged) || !strings.Contains(err.Error(), "data reseed --yes") {
+		t.Errorf("a journal without its truncation mark: %v", err)
 	}
 }
