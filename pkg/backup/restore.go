@@ -45,9 +45,12 @@ const (
 // The data directory is made if it is not there. One that holds a journal, or things
 // of somebody else, is refused with an error that wraps ErrNotEmpty, one in use with
 // volume.ErrInUse; a volume whose journal was set aside is taken and becomes that of
-// nodeID. Other errors are those of Verify or of the file system. After a failure, or
-// a crash, Restore can be called again; the node does not start on what is there
-// then.
+// nodeID. Other errors are those of Verify or of the file system.
+//
+// After a failure, or a crash, Restore can be called again, unless the journal is in
+// its place already. A directory that was none of a node before is not started on
+// then; one whose journal was set aside is, with its old identity and all of the
+// backup.
 func Restore(ctx context.Context, path, dataDir, nodeID string, o RestoreOptions) (Restored, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
