@@ -151,7 +151,7 @@ func checkRoom(db *pebble.DB, fsys vfs.FS, dir string) error {
 	_, tables := size(db)
 	need := uint64(tables) + db.Metrics().MemTable.Size + buffersOfCopy*o.MemTableSize
 	if usage.AvailBytes < need {
-		return fmt.Errorf("%w for a copy of what can be read: it takes up to %d MiB, and %d MiB are free; make room and start again. Nothing was changed",
+		return fmt.Errorf("%w for a copy of what can be read: it takes up to %d MiB, and %d MiB are free; make room and start again",
 			syscall.ENOSPC, need>>20+1, usage.AvailBytes>>20)
 	}
 	return nil
