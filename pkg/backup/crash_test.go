@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"merklekv/pkg/backup"
+	"merklekv/pkg/internal/durable"
 )
 
 // image is a file system as a crash may leave it.
@@ -64,7 +65,7 @@ func (f oneByOne) RemoveAll(path string) error {
 			return err
 		}
 	}
-	if err := syncDir(f, path); err != nil {
+	if err := durable.SyncDir(f, path); err != nil {
 		return err
 	}
 	return f.Remove(path)
@@ -135,7 +136,7 @@ func TestBackupAfterACrash(t *testing.T) {
 	seed := rand.Uint64()
 	files := vfs.NewCrashableMem()
 	still := copies(t, files)
-	if err := errors.Join(syncAll(files, "data"), syncDir(files, "/")); err != nil {
+	if err := errors.Join(syncAll(files, "data"), durable.SyncDir(files, "/")); err != nil {
 		t.Fatal(err)
 	}
 	now := clock()
@@ -193,15 +194,7 @@ func syncAll(files vfs.FS, dir string) error {
 			return err
 		}
 	}
-	return syncDir(files, dir)
-}
-
-func syncDir(files vfs.FS, dir string) error {
-	d, err := files.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(files, dir)
 }
 
 // Whichever operation fails: the error is told, the older backups are whole, and

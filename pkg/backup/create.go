@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"merklekv/pkg/internal/address"
+	"merklekv/pkg/internal/durable"
 )
 
 // Source is a journal of which a copy can be made while it is written.
@@ -72,7 +73,7 @@ func Create(ctx context.Context, source Source, o Options) (Manifest, error) {
 	if err := o.check(); err != nil {
 		return Manifest{}, err
 	}
-	if err := makeDir(o.FS, o.Dir); err != nil {
+	if err := durable.MakeDir(o.FS, o.Dir); err != nil {
 		return Manifest{}, err
 	}
 	if err := removePartial(&o); err != nil {
@@ -93,17 +94,6 @@ func Create(ctx context.Context, source Source, o Options) (Manifest, error) {
 		return m, &RotationError{err}
 	}
 	return m, nil
-}
-
-// makeDir makes the backup directory, so that it is there after a crash.
-func makeDir(files vfs.FS, dir string) error {
-	if _, err := files.Stat(dir); err == nil {
-		return nil
-	}
-	if err := files.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make backup directory: %w", err)
-	}
-	return syncDir(files, files.PathDir(dir))
 }
 
 // freeTime returns the time of the new backup: now, or a little later when there
@@ -132,7 +122,7 @@ func makeWhole(ctx context.Context, source Source, o *Options, m *Manifest) erro
 		_ = o.FS.RemoveAll(partial) // the next Create tries it again
 		return fmt.Errorf("make backup %s: %w", final, err)
 	}
-	if err := syncDir(o.FS, o.Dir); err != nil {
+	if err := durable.SyncDir(o.FS, o.Dir); err != nil {
 		return fmt.Errorf("make backup %s: %w", final, err)
 	}
 	return nil
@@ -169,10 +159,10 @@ func fill(ctx context.Context, source Source, o *Options, dir string, m *Manifes
 	if *m, err = decodeManifest(text); err != nil { // what cannot be read is not written
 		return err
 	}
-	if err := writeFile(o.FS, o.FS.PathJoin(dir, manifestName), text); err != nil {
+	if err := durable.WriteFile(o.FS, o.FS.PathJoin(dir, manifestName), text); err != nil {
 		return err
 	}
-	return syncDir(o.FS, dir)
+	return durable.SyncDir(o.FS, dir)
 }
 
 // sealFiles forces the files of a journal to the disk and takes their digests.
@@ -189,7 +179,7 @@ func sealFiles(ctx context.Context, files vfs.FS, dir string, list []File, work 
 		f.SHA256 = sum
 	}
 	work.finish()
-	return syncDir(files, dir)
+	return durable.SyncDir(files, dir)
 }
 
 func totalSize(list []File) int64 {

@@ -27,41 +27,6 @@ type unlocked struct{ vfs.FS }
 // Lock locks nothing.
 func (unlocked) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
-// syncDir forces the names in a directory to the disk.
-func syncDir(files vfs.FS, dir string) error {
-	d, err := files.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	err = d.Sync()
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
-}
-
-// writeFile writes a file and forces it to the disk.
-func writeFile(files vfs.FS, path string, data []byte) error {
-	f, err := files.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
 // journalFiles returns the names and sizes of what lies in a journal's directory.
 func journalFiles(files vfs.FS, dir string) ([]File, error) {
 	names, err := files.List(dir)

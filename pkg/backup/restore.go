@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"merklekv/pkg/internal/address"
+	"merklekv/pkg/internal/durable"
 	"merklekv/pkg/journal"
 	"merklekv/pkg/journal/disk"
 	"merklekv/pkg/kv"
@@ -124,7 +125,7 @@ func checkTarget(files vfs.FS, dir string) error {
 // journal puts the journal into the data directory, which nobody else uses
 // meanwhile, and returns how many entries were left out.
 func (r *restorer) journal(ctx context.Context) (left int64, err error) {
-	if err := makeDir(r.FS, r.dataDir); err != nil {
+	if err := durable.MakeDir(r.FS, r.dataDir); err != nil {
 		return 0, err
 	}
 	lock, err := r.FS.Lock(r.FS.PathJoin(r.dataDir, lockName))
@@ -152,7 +153,7 @@ func (r *restorer) journal(ctx context.Context) (left int64, err error) {
 		_ = r.FS.RemoveAll(to) // the next attempt tries it again
 		return 0, err
 	}
-	return left, syncDir(r.FS, r.dataDir)
+	return left, durable.SyncDir(r.FS, r.dataDir)
 }
 
 // copyJournal copies the files of a journal, each of which must still be what the
@@ -171,7 +172,7 @@ func (r *restorer) copyJournal(ctx context.Context, from, to string) error {
 		}
 	}
 	r.work.finish()
-	return syncDir(r.FS, to)
+	return durable.SyncDir(r.FS, to)
 }
 
 // copyFile copies a file, forces the copy to the disk, and returns the SHA-256 of
@@ -216,7 +217,7 @@ func (r *restorer) rewriteJournal(ctx context.Context, from, to string) (left in
 	if want := t.contents(); got != want {
 		return 0, fmt.Errorf("%d entries with root %s were written, and %d with root %s are there", want.Entries, want.Root, got.Entries, got.Root)
 	}
-	return left, syncDir(r.FS, to)
+	return left, durable.SyncDir(r.FS, to)
 }
 
 // pause is how many entries are appended before the disk has to have them.

@@ -14,6 +14,7 @@ import (
 
 	"merklekv/pkg/backup"
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/durable"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/volume"
 )
@@ -246,7 +247,7 @@ func TestCrashWhileABackupIsRestored(t *testing.T) {
 			seed := rand.Uint64()
 			files := vfs.NewCrashableMem()
 			m := backedUp(t, files)
-			if err := errors.Join(syncAll(files, "backups"), syncDir(files, "/")); err != nil {
+			if err := errors.Join(syncAll(files, "backups"), durable.SyncDir(files, "/")); err != nil {
 				t.Fatal(err)
 			}
 			all := images(files, seed, func(hooked vfs.FS) {

@@ -3,6 +3,8 @@ package backup
 import (
 	"errors"
 	"fmt"
+
+	"merklekv/pkg/internal/durable"
 )
 
 // excess returns which of a node's good backups, newest first, are beyond the
@@ -42,7 +44,7 @@ func remove(o *Options, b *Backup) error {
 	doomed := o.FS.PathJoin(o.Dir, partialPrefix+b.Name)
 	err := o.FS.Rename(b.Path, doomed)
 	if err == nil {
-		err = syncDir(o.FS, o.Dir)
+		err = durable.SyncDir(o.FS, o.Dir)
 	}
 	if err == nil {
 		err = o.FS.RemoveAll(doomed)

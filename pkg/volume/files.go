@@ -16,43 +16,10 @@ const (
 	clockName    = "clock"
 	journalName  = "journal"
 	asidePrefix  = journalName + ".damaged-"
-	partSuffix   = ".tmp" // of a file that is being written
 )
-
-// dirMode keeps a new data directory from other users.
-const dirMode = 0o700
 
 // maxFile bounds the files that this package reads, in bytes.
 const maxFile = 4096
-
-// replace makes data the content of a file, durably. Until it has succeeded the file
-// may have the old content, or be absent if it was.
-func replace(fsys vfs.FS, dir, name string, data []byte) error {
-	path := fsys.PathJoin(dir, name)
-	part := path + partSuffix
-	if err := write(fsys, part, data); err != nil {
-		_ = fsys.Remove(part) // the next attempt overwrites it as well
-		return err
-	}
-	if err := fsys.Rename(part, path); err != nil {
-		return err
-	}
-	return syncDir(fsys, dir)
-}
-
-// write makes a file, durable but for its name.
-func write(fsys vfs.FS, path string, data []byte) (err error) {
-	f, err := fsys.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	// A vfs.File may change what it is given.
-	if _, err := f.Write(append([]byte(nil), data...)); err != nil {
-		return err
-	}
-	return f.Sync()
-}
 
 // read returns the content of a small file.
 func read(fsys vfs.FS, path string) (data []byte, err error) {
@@ -66,40 +33,6 @@ func read(fsys vfs.FS, path string) (data []byte, err error) {
 		return nil, fmt.Errorf("%w: %s is longer than %d bytes", ErrDamaged, path, maxFile)
 	}
 	return data, err
-}
-
-// syncDir makes durable which names a directory has.
-func syncDir(fsys vfs.FS, dir string) (err error) {
-	d, err := fsys.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	return d.Sync()
-}
-
-// makeDir makes a directory, and those above it that are missing, durably.
-func makeDir(fsys vfs.FS, dir string) error {
-	var parents []string // of what has to be made
-	for d := dir; ; d = fsys.PathDir(d) {
-		there, err := exists(fsys, d)
-		if err != nil {
-			return err
-		}
-		if there || fsys.PathDir(d) == d {
-			break
-		}
-		parents = append(parents, fsys.PathDir(d))
-	}
-	if err := fsys.MkdirAll(dir, dirMode); err != nil {
-		return err
-	}
-	for _, d := range parents {
-		if err := syncDir(fsys, d); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // exists reports whether there is something at path.

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/durable"
 )
 
 // Info is what can be seen of a data directory from outside.
@@ -69,7 +70,7 @@ func Create(fsys vfs.FS, dir, nodeID string) error {
 	if err := checkNodeID(nodeID); err != nil {
 		return err
 	}
-	if err := makeDir(fsys, dir); err != nil {
+	if err := durable.MakeDir(fsys, dir); err != nil {
 		return fmt.Errorf("make data directory %q: %w", dir, err)
 	}
 	return locked(fsys, dir, func() error {
@@ -107,7 +108,7 @@ func Rename(fsys vfs.FS, dir, nodeID string) error {
 		if created.IsZero() {
 			created = time.Now()
 		}
-		if err := replace(fsys, dir, identityName, newIdentity(nodeID, created).encode()); err != nil {
+		if err := durable.ReplaceFile(fsys, fsys.PathJoin(dir, identityName), newIdentity(nodeID, created).encode()); err != nil {
 			return fmt.Errorf("write %s: %w", fsys.PathJoin(dir, identityName), err)
 		}
 		return nil
@@ -134,7 +135,7 @@ func Reseed(fsys vfs.FS, dir string) (aside string, err error) {
 		if err := fsys.Rename(journal, aside); err != nil {
 			return fmt.Errorf("set the journal aside: %w", err)
 		}
-		return syncDir(fsys, dir)
+		return durable.SyncDir(fsys, dir)
 	})
 	if err != nil {
 		return "", err
@@ -171,7 +172,7 @@ func findJournal(fsys vfs.FS, dir string) (journal string, err error) {
 			return "", err
 		}
 	}
-	return journal, syncDir(fsys, dir)
+	return journal, durable.SyncDir(fsys, dir)
 }
 
 // freeName returns path, or path with a number after it, whichever is not there.

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/durable"
 )
 
 func TestInspect(t *testing.T) {
@@ -112,7 +113,7 @@ func TestReseed(t *testing.T) {
 	for _, content := range []string{"1", "22"} { // within one second, as good as surely
 		fill(t, mem, "d/journal", map[string]string{"1.log": content})
 		for _, dir := range []string{"d/journal", "d"} {
-			if err := syncDir(mem, dir); err != nil {
+			if err := durable.SyncDir(mem, dir); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/durable"
 )
 
 // Options configure a Volume. The zero value is for the system's files.
@@ -61,7 +62,7 @@ func Open(dir, nodeID string, o Options) (v *Volume, err error) {
 	if err := checkNodeID(nodeID); err != nil {
 		return nil, err
 	}
-	if err := makeDir(o.FS, dir); err != nil {
+	if err := durable.MakeDir(o.FS, dir); err != nil {
 		return nil, fmt.Errorf("make data directory %q: %w", dir, err)
 	}
 	// Without an identity a directory of somebody else's gets no file of ours.
@@ -112,7 +113,7 @@ func (v *Volume) open(nodeID string) error {
 // makeIdentity writes a new identity.
 func makeIdentity(fsys vfs.FS, dir, nodeID string) (identity, error) {
 	v := newIdentity(nodeID, time.Now())
-	if err := replace(fsys, dir, identityName, v.encode()); err != nil {
+	if err := durable.ReplaceFile(fsys, fsys.PathJoin(dir, identityName), v.encode()); err != nil {
 		return identity{}, fmt.Errorf("write %s: %w", fsys.PathJoin(dir, identityName), err)
 	}
 	return v, nil
@@ -206,7 +207,7 @@ func (v *Volume) reserve(t hlc.Timestamp) (first bool, err error) {
 }
 
 func (v *Volume) writeBoundLocked(t hlc.Timestamp) error {
-	err := replace(v.opts.FS, v.dir, clockName, encodeBound(t))
+	err := durable.ReplaceFile(v.opts.FS, v.opts.FS.PathJoin(v.dir, clockName), encodeBound(t))
 	if err != nil {
 		err = fmt.Errorf("write %s: %w", v.opts.FS.PathJoin(v.dir, clockName), err)
 		if !passing(err) {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"merklekv/pkg/hlc"
+	"merklekv/pkg/internal/durable"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,7 +50,7 @@ func fill(t testing.TB, fsys vfs.FS, dir string, files map[string]string) {
 			}
 			continue
 		}
-		if err := write(fsys, fsys.PathJoin(dir, name), []byte(content)); err != nil {
+		if err := durable.WriteFile(fsys, fsys.PathJoin(dir, name), []byte(content)); err != nil {
 			t.Fatal(err)
 		}
 	}

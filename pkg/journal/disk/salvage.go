@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"merklekv/pkg/internal/durable"
 	"merklekv/pkg/kv"
 )
 
@@ -133,7 +134,7 @@ func discardAttempts(fsys vfs.FS, dir string) error {
 			return err
 		}
 	}
-	return syncDir(fsys, fsys.PathDir(dir))
+	return durable.SyncDir(fsys, fsys.PathDir(dir))
 }
 
 // buffersOfCopy is how many memory tables a copy may need on the disk, as logs and
@@ -177,7 +178,7 @@ func exchange(fsys vfs.FS, dir, aside string) (err error) {
 		if err := fsys.Rename(move[0], move[1]); err != nil {
 			return err
 		}
-		if err := syncDir(fsys, parent); err != nil {
+		if err := durable.SyncDir(fsys, parent); err != nil {
 			return err
 		}
 	}
@@ -199,7 +200,7 @@ func resumeSalvage(fsys vfs.FS, dir string) error {
 	if err := fsys.Rename(dir+salvagedSuffix, dir); err != nil {
 		return err
 	}
-	return syncDir(fsys, fsys.PathDir(dir))
+	return durable.SyncDir(fsys, fsys.PathDir(dir))
 }
 
 // rescuer reads a damaged journal and writes what it reads to another one.

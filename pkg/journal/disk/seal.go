@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"merklekv/pkg/internal/durable"
 )
 
 // A seal says how a MANIFEST begins, so that damage in it is not taken for its
@@ -39,7 +41,6 @@ const (
 	sealMagic      = "mkv-seal"
 	sealLen        = 8 + 8 + 1 + 8 + sha256.Size + 4
 	sealSuffix     = ".seal"
-	tempSuffix     = ".tmp"
 	manifestPrefix = "MANIFEST-"
 )
 
@@ -237,7 +238,7 @@ func (f *sealedFile) seal() error {
 }
 
 func (s *seal) write(fsys vfs.FS, manifest string) error {
-	if err := replaceFile(fsys, manifest+sealSuffix, s.encode()); err != nil {
+	if err := durable.ReplaceFile(fsys, manifest+sealSuffix, s.encode()); err != nil {
 		return fmt.Errorf("seal %s: %w", manifest, err)
 	}
 	return nil
@@ -256,33 +257,4 @@ func (f *tornFile) Read(b []byte) (int, error) {
 	n, err := f.File.Read(b[:min(int64(len(b)), f.left)])
 	f.left -= int64(n)
 	return n, err
-}
-
-// replaceFile gives a file new content, which is there as a whole or not at all,
-// whatever happens meanwhile, and on the disk when it returns.
-func replaceFile(fsys vfs.FS, name string, content []byte) error {
-	temp := name + tempSuffix
-	f, err := fsys.Create(temp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := fsys.Rename(temp, name); err != nil {
-		return err
-	}
-	return syncDir(fsys, fsys.PathDir(name))
-}
-
-func syncDir(fsys vfs.FS, dir string) error {
-	d, err := fsys.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
