@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"merklekv/pkg/internal/prefix"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/merkle"
 )
@@ -107,7 +108,7 @@ func (b *builder) take(e *kv.Entry) bool {
 		return true // dead, and older than the mark, which is there too
 	}
 	b.newest = max(b.newest, e.Version.Epoch())
-	if e.IsReserved() && string(e.Facet) == markFacet {
+	if e.IsMark() {
 		b.mark = e.Version
 	}
 	p := b.room()
@@ -261,7 +262,7 @@ func (b *builder) order() []sortKey {
 	}
 	skip := b.sharedPrefix()
 	for i := range order {
-		order[i] = sortKey{head8(b.key(uint32(i))[skip:]), uint32(i)}
+		order[i] = sortKey{prefix.Head(b.key(uint32(i))[skip:]), uint32(i)}
 	}
 	return sortParallel(order, b.compare)
 }
@@ -281,18 +282,7 @@ func (b *builder) sharedPrefix() int {
 	for _, p := range b.pieces {
 		for i := range p.held {
 			h := &p.held[i]
-			n = sharedLen(first[:n], p.slab[h.name:h.name+uint32(h.key)])
-		}
-	}
-	return n
-}
-
-// sharedLen returns how many bytes two keys begin with in common.
-func sharedLen(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
+			n = prefix.Shared(first[:n], p.slab[h.name:h.name+uint32(h.key)])
 		}
 	}
 	return n

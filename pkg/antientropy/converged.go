@@ -48,6 +48,19 @@ type Standing struct {
 	Vector []protocol.VectorItem
 }
 
+// AddHead adds a head: of each node the newest one stays.
+func (s *Standing) AddHead(h PeerHead) {
+	for i := range s.Heads {
+		if s.Heads[i].NodeID == h.NodeID {
+			if h.Age < s.Heads[i].Age {
+				s.Heads[i] = h
+			}
+			return
+		}
+	}
+	s.Heads = append(s.Heads, h)
+}
+
 // RootAt is a root of a closed epoch.
 type RootAt struct {
 	Epoch int64

@@ -2,10 +2,10 @@ package antientropy
 
 import (
 	"cmp"
-	"encoding/binary"
 	"slices"
 	"sort"
 
+	"merklekv/pkg/internal/prefix"
 	"merklekv/pkg/kv"
 	"merklekv/pkg/merkle"
 )
@@ -137,7 +137,7 @@ func (l *epochLog) order(recs []rec) []sortKey {
 	skip := l.sharedPrefix(recs)
 	order := make([]sortKey, len(recs))
 	for i := range recs {
-		order[i] = sortKey{head8(l.key(&recs[i])[skip:]), uint32(i)}
+		order[i] = sortKey{prefix.Head(l.key(&recs[i])[skip:]), uint32(i)}
 	}
 	slices.SortFunc(order, func(a, b sortKey) int {
 		if a.head != b.head {
@@ -158,20 +158,9 @@ func (l *epochLog) sharedPrefix(recs []rec) int {
 	}
 	first := l.key(&recs[0])
 	for i := range recs {
-		first = first[:sharedLen(first, l.key(&recs[i]))]
+		first = first[:prefix.Shared(first, l.key(&recs[i]))]
 	}
 	return len(first)
-}
-
-// head8 returns the first eight bytes of a key as a number that sorts like them;
-// shorter keys are filled up with zeros and so may come out equal to longer ones.
-func head8(k []byte) uint64 {
-	if len(k) >= 8 {
-		return binary.BigEndian.Uint64(k)
-	}
-	var b [8]byte
-	copy(b[:], k)
-	return binary.BigEndian.Uint64(b[:])
 }
 
 // join makes one of two records of a name: the greater version, and what is

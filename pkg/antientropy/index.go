@@ -156,7 +156,7 @@ func (x *Index) take(c *kv.Logged) {
 	if c.Seq == 0 {
 		x.from = max(x.from, epoch)
 	}
-	if e.IsReserved() && string(e.Facet) == markFacet && x.mark.Less(e.Version) {
+	if e.IsMark() && x.mark.Less(e.Version) {
 		x.stale, x.mark = true, greater(x.mark, e.Version) // all that is older left the set at once
 	}
 	newest := x.newest().epoch
@@ -165,9 +165,6 @@ func (x *Index) take(c *kv.Logged) {
 		x.stale = true
 	}
 }
-
-// markFacet is the facet of the reserved key that holds the truncation mark.
-const markFacet = "t"
 
 // logOf returns the log that takes the changes of an epoch.
 func (x *Index) logOf(epoch int64) *epochLog {

@@ -13,9 +13,6 @@ import (
 	"merklekv/pkg/merkle"
 )
 
-// markFacet is the facet of the reserved key that holds the truncation mark.
-const markFacet = "t"
-
 // endless is a tombstone grace, in epochs, that no tombstone outlives.
 const endless = math.MaxInt64 / 4
 
@@ -33,7 +30,7 @@ func (t *tally) take(e *kv.Entry) {
 	if t.greatest.Less(e.Version) {
 		t.greatest = e.Version
 	}
-	if e.IsReserved() && string(e.Facet) == markFacet {
+	if e.IsMark() {
 		t.mark = e.Version
 	}
 	var in [1]bool

@@ -120,6 +120,13 @@ func (e *Entry) IsTombstone() bool { return e.Flags&Tombstone != 0 }
 // IsReserved reports whether e belongs to the cluster instead of a client.
 func (e *Entry) IsReserved() bool { return len(e.Key) == 0 }
 
+// MarkFacet is the facet of the reserved key that holds the truncation mark: its
+// version kills every client's version at or below it.
+const MarkFacet = "t"
+
+// IsMark reports whether e is the truncation mark.
+func (e *Entry) IsMark() bool { return e.IsReserved() && string(e.Facet) == MarkFacet }
+
 // Change is an entry together with its place in the sequence of the instance
 // that wrote it. Sequence numbers start at 1 with every instance and their order
 // is the order of versions. Seq 0 means that the place is not known, as with an

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+
+	"merklekv/pkg/internal/prefix"
 )
 
 // maxFlat is the greatest number of items in one bucket, and so of the items
@@ -52,7 +54,7 @@ func seal(data []byte) *bucket {
 // slice of theirs.
 func newBucket(items []Update) *bucket {
 	first := &items[0]
-	prefix := commonPrefix(first.Key, items[len(items)-1].Key)
+	prefix := prefix.Shared(first.Key, items[len(items)-1].Key)
 	size := atTags + len(items)*tagLen + uvarintLen(prefix) + prefix
 	for i := range items {
 		size += nameLen(&items[i], prefix, i == 0)

@@ -2,9 +2,10 @@ package merkle
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 	"math/bits"
+
+	"merklekv/pkg/internal/prefix"
 )
 
 // noBit is the first differing bit of equal names: behind every bit.
@@ -56,7 +57,7 @@ func firstDifference(k1, f1, k2, f2 []byte) int {
 
 // differingBit is firstDifference for one coded byte string.
 func differingBit(a, b []byte) int {
-	i := commonPrefix(a, b)
+	i := prefix.Shared(a, b)
 	switch {
 	case i < len(a) && i < len(b):
 		return 9*i + 1 + bits.LeadingZeros8(a[i]^b[i])
@@ -64,19 +65,6 @@ func differingBit(a, b []byte) int {
 		return 9 * i
 	}
 	return noBit
-}
-
-// commonPrefix returns how many bytes a and b have in common at the start.
-func commonPrefix(a, b []byte) int {
-	n, i := min(len(a), len(b)), 0
-	for ; i+8 <= n; i += 8 {
-		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-			return i + bits.TrailingZeros64(x)/8
-		}
-	}
-	for ; i < n && a[i] == b[i]; i++ {
-	}
-	return i
 }
 
 // criticalBit returns the bit at which sorted updates part, noBit if there is

@@ -254,15 +254,7 @@ func (n *Node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own m
 			})
 		}
 	}
-	for i := range s.Heads {
-		if s.Heads[i].NodeID == h.NodeID {
-			if h.Age < s.Heads[i].Age {
-				s.Heads[i] = h
-			}
-			return
-		}
-	}
-	s.Heads = append(s.Heads, h)
+	s.AddHead(h)
 }
 
 // Sessions returns the last repair sessions, newest first.

@@ -111,7 +111,7 @@ func (l *loader) take(e *kv.Entry, sh *shard, hash uint32) error {
 	if p.old != 0 {
 		s.arena.free(p.old, record(s.arena.at(p.old)).size())
 	}
-	if e.IsReserved() && string(e.Facet) == markFacet {
+	if e.IsMark() {
 		s.raiseMarks(e.Version)
 	}
 	return nil

@@ -24,7 +24,7 @@ func (s *Store) Apply(c *kv.Change) kv.Outcome {
 	sh.mu.Lock()
 	outcome := s.applyLocked(sh, hash, c)
 	sh.mu.Unlock()
-	if outcome == kv.Applied && c.Entry.IsReserved() && string(c.Entry.Facet) == markFacet {
+	if outcome == kv.Applied && c.Entry.IsMark() {
 		s.raiseMarks(c.Entry.Version)
 	}
 	return outcome

@@ -7,10 +7,6 @@ import (
 	"merklekv/pkg/kv"
 )
 
-// markFacet is the facet of the reserved key that holds the truncation mark: its
-// version kills every client's version at or below it.
-const markFacet = "t"
-
 // SetReserved stores a value under a facet of the reserved key, as a local write:
 // it is stamped, logged and announced. It counts neither as a key nor against the
 // memory limit.
@@ -26,7 +22,7 @@ func (s *Store) SetReserved(facet, value []byte) (journal.Ticket, error) {
 	if len(value) > kv.MaxValueLen {
 		return 0, kv.ErrValueTooLong
 	}
-	if string(facet) == markFacet {
+	if string(facet) == kv.MarkFacet {
 		return 0, fmt.Errorf("%w: the truncation mark is written by Truncate", kv.ErrInvalidEntry)
 	}
 	sh, hash := s.locate(nil)
@@ -47,7 +43,7 @@ func (s *Store) DeleteReserved(facet []byte) (existed bool, t journal.Ticket, er
 	if err != nil {
 		return false, 0, err
 	}
-	if string(facet) == markFacet {
+	if string(facet) == kv.MarkFacet {
 		return false, 0, fmt.Errorf("%w: the truncation mark stays", kv.ErrInvalidEntry)
 	}
 	sh, hash := s.locate(nil)
@@ -113,7 +109,7 @@ var everyShard = func() (wanted [numShards]int) {
 
 func (s *Store) truncateLocked(millis int64) (journal.Ticket, error) {
 	sh, hash := s.locate(nil)
-	facet := []byte(markFacet)
+	facet := []byte(kv.MarkFacet)
 	t, err := s.setLocked(sh, hash, &kv.Entry{Facet: facet}, millis)
 	if err != nil {
 		return 0, err

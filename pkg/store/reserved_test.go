@@ -122,7 +122,7 @@ func TestReservedEntriesAreLocalWrites(t *testing.T) {
 
 func TestReservedWritesAreRefused(t *testing.T) {
 	s, _ := newStore(t, Options{})
-	for _, facet := range []string{"", strings.Repeat("f", kv.MaxFacetLen+1), markFacet} {
+	for _, facet := range []string{"", strings.Repeat("f", kv.MaxFacetLen+1), kv.MarkFacet} {
 		if _, err := s.SetReserved([]byte(facet), nil); !errors.Is(err, kv.ErrInvalidEntry) {
 			t.Errorf("SetReserved(%.10q): %v", facet, err)
 		}
@@ -289,7 +289,7 @@ func TestForeignMarksAmidWrites(t *testing.T) {
 	}
 	wg.Go(func() {
 		for i := range 50 {
-			mark := kv.Entry{Facet: []byte(markFacet), Version: kv.Version{HLC: hlc.At(testStart + int64(i)), Instance: 2}}
+			mark := kv.Entry{Facet: []byte(kv.MarkFacet), Version: kv.Version{HLC: hlc.At(testStart + int64(i)), Instance: 2}}
 			s.Apply(&kv.Change{Origin: 2, Seq: uint64(i + 1), Entry: mark})
 			key := fmt.Sprintf("m%d", i)
 			mustSet(t, s, key, "v")

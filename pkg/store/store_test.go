@@ -351,7 +351,7 @@ func TestTruncationMarkHidesWhatIsOlder(t *testing.T) {
 	s, _ := newStore(t, Options{})
 	s.Apply(remote(7, 1, testStart, "old", "x"))
 	mark := remote(7, 2, testStart+10, "", "")
-	mark.Entry.Facet = []byte(markFacet)
+	mark.Entry.Facet = []byte(kv.MarkFacet)
 	s.Apply(mark)
 	s.Apply(remote(8, 1, testStart+5, "late", "x"))
 	s.Apply(remote(8, 2, testStart+15, "new", "x"))

@@ -53,15 +53,7 @@ func (n *node) addHead(s *antientropy.Standing, p *replication.PeerStatus, own m
 			SameVector: e.VectorsEqual && kept && string(e.Own) == string(now[:]),
 		})
 	}
-	for i := range s.Heads {
-		if s.Heads[i].NodeID == h.NodeID {
-			if h.Age < s.Heads[i].Age {
-				s.Heads[i] = h
-			}
-			return
-		}
-	}
-	s.Heads = append(s.Heads, h)
+	s.AddHead(h)
 }
 
 // headsOld is how old what a node says of the others may be.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"merklekv/pkg/internal/prefix"
 	"merklekv/pkg/kv"
 )
 
@@ -224,10 +225,10 @@ func (s *scripts) sort() {
 	}
 	shared := s.name(s.lines[0])
 	for _, l := range s.lines {
-		shared = shared[:sharedLen(shared, s.name(l))]
+		shared = shared[:prefix.Shared(shared, s.name(l))]
 	}
 	for i, l := range s.lines {
-		s.lines[i].head = head8(s.name(l)[len(shared):])
+		s.lines[i].head = prefix.Head(s.name(l)[len(shared):])
 	}
 	slices.SortFunc(s.lines, func(a, b line) int {
 		if a.head != b.head {
@@ -246,26 +247,6 @@ func (s *scripts) sort() {
 func (s *scripts) name(l line) []byte {
 	name, _, _, _ := nextLine(s.slab[l.at:])
 	return name
-}
-
-func sharedLen(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
-}
-
-// head8 returns the first eight bytes, with zeros after the end.
-func head8(b []byte) uint64 {
-	if len(b) >= 8 {
-		return be.Uint64(b)
-	}
-	var short [8]byte
-	copy(short[:], b)
-	return be.Uint64(short[:])
 }
 
 // load calls fn for all entries in the order of their names.
